@@ -1,0 +1,100 @@
+# `make help` lists the targets from the ## comment beside each rule.
+PYTHON ?= python3
+# cpu, cu128, ...: PyTorch for exactly that; empty: what pip offers here.
+TORCH ?=
+JOBS ?= $(shell $(PYTHON) -c "import os; print(os.cpu_count() or 1)")
+PORT ?= 8000
+CH ?=
+
+BIN := .venv/bin
+SITE := _build/html
+BOOK := $(BIN)/jupyter-book build . --builder html -W -n --keep-going -q
+SHELL := /bin/sh
+.DEFAULT_GOAL := book
+.DELETE_ON_ERROR:
+.PHONY: help book site test serve lab notebooks chapter lint format \
+        linkcheck lock assets clean
+
+# How a recipe line ends: with a sentence that says what to do.
+say = || { printf '\n%s\n\n' "$(1)" >&2; exit 1; }
+
+help: ## list the targets
+	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "  make %-11s %s\n", $$1, $$2}' \
+	  $(MAKEFILE_LIST)
+
+.venv/.installed: requirements.txt pyproject.toml
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' \
+	  $(call say,The book needs Python 3.11 or newer. Name one: make PYTHON=python3.12)
+	@test -x $(BIN)/python || $(PYTHON) -m venv .venv \
+	  $(call say,Could not create .venv. On Debian and Ubuntu: apt install python3-venv)
+	@echo "installing the pinned packages into .venv"
+	@if [ -n "$(TORCH)" ]; then \
+	  $(BIN)/pip install -q $$(grep '^uv==' requirements.txt) && \
+	  VIRTUAL_ENV=.venv $(BIN)/uv pip install -q --torch-backend=$(TORCH) \
+	    $$(grep '^torch==' requirements.txt); fi \
+	  $(call say,Could not install PyTorch for '$(TORCH)'. Allowed are cpu$(COMMA) auto and CUDA versions such as cu128.)
+	@$(BIN)/pip install -q --disable-pip-version-check -r requirements.txt \
+	  $(call say,Could not install the packages. Is there a network connection? Then run make again: it goes on from here.)
+	@touch $@
+COMMA := ,
+
+book: site ## execute the chapters, build the strict site (the default)
+	@echo "The book is in $(SITE)/index.html. To read it: make serve"
+
+site: .venv/.installed
+	@$(BIN)/python extensions/execute.py --jobs $(JOBS) \
+	  $(call say,A chapter failed: see above. To work on it alone: make chapter CH=its_name)
+	@# After a failure Sphinx would forget its warnings: it starts anew.
+	@$(BOOK) > _build/sphinx.log 2>&1 || { cat _build/sphinx.log; \
+	  rm -rf _build/.doctrees; false; } \
+	  $(call say,The site was not built: every warning above is an error.)
+
+test: site ## run all tests
+	@$(BIN)/python -m pytest -q $(ARGS)
+
+serve: site ## read the book on 127.0.0.1, rebuilt and reloaded on change
+	@$(BIN)/python extensions/serve.py --port $(PORT)
+
+lab: .venv/.installed ## open the chapters in JupyterLab
+	@$(BIN)/jupyter lab --notebook-dir=. --ServerApp.ip=127.0.0.1
+
+notebooks: site ## write runnable .ipynb files to _build/notebooks
+	@echo "The notebooks are in _build/notebooks:"; ls _build/notebooks
+
+chapter: .venv/.installed ## execute one chapter and show it: make chapter CH=svd
+	@test -f "chapters/$(CH).md" \
+	  $(call say,There is no chapter '$(CH)'. There are: $(basename $(notdir $(wildcard chapters/*.md))))
+	@$(BIN)/python extensions/execute.py --force $(CH)
+	@$(MAKE) --no-print-directory site
+	@$(BIN)/python -m webbrowser "file://$(CURDIR)/$(SITE)/chapters/$(CH).html" \
+	  || echo "Open $(SITE)/chapters/$(CH).html"
+
+lint: .venv/.installed ## check style, types and the GitHub workflows
+	@$(BIN)/ruff check . && $(BIN)/ruff format --check .
+	@$(BIN)/mypy
+	@$(BIN)/check-jsonschema --builtin-schema vendor.github-workflows \
+	  .github/workflows/*.yml
+	@$(BIN)/zizmor --offline --quiet .github/workflows
+
+format: .venv/.installed ## format the Python code
+	@$(BIN)/ruff check --fix-only . ; $(BIN)/ruff format .
+
+linkcheck: .venv/.installed ## check the links to other sites (needs the network)
+	@$(BIN)/python extensions/execute.py --jobs $(JOBS)
+	@$(BIN)/jupyter-book build . --builder linkcheck
+
+lock: .venv/.installed ## refresh the pins in requirements.txt
+	@$(BIN)/python -m pip install -q uv
+	@{ echo "# Written by 'make lock' from requirements.in: every package, also"; \
+	  echo "# those that others pull in. CUDA's packages are missing on purpose:"; \
+	  echo "# a CUDA build of torch names the versions it needs."; \
+	  $(BIN)/uv pip compile -q --universal --python-version 3.11 --upgrade \
+	    --no-header --no-annotate requirements.in \
+	  | grep -vE '^(nvidia-|cuda-|triton)'; \
+	  echo "-e ."; } > requirements.new && mv requirements.new requirements.txt
+
+assets: .venv/.installed ## rewrite the explorables' data and still pictures
+	@$(BIN)/python extensions/make_explorable_assets.py
+
+clean: ## delete everything that was built (.venv stays)
+	@rm -rf _build build dist *.egg-info

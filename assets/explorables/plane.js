@@ -1,0 +1,204 @@
+/* Shared by the geometric explorables: a plane to draw in, with points that
+   the reader moves, and a matrix to type in. */
+(() => {
+  "use strict";
+  if (LR.plane) return;
+  const { h } = LR;
+
+  LR.SHAPES = ["●", "■", "▲"];
+  const OUTLINES = [
+    '<circle r="7"/>',
+    '<rect x="-6.5" y="-6.5" width="13" height="13"/>',
+    '<path d="M0-8.5L8.5 6.5H-8.5Z"/>',
+  ];
+  LR.sub = (i) => "₀₁₂₃"[i];
+
+  /* The smallest round number that is at least x. */
+  LR.roundUp = (x) => {
+    const ten = 10 ** Math.floor(Math.log10(x || 1));
+    return ten * [1, 1.5, 2, 3, 4, 5, 6, 8, 10].find((k) => k * ten >= x * 0.999);
+  };
+
+  /* n points of the unit circle, the first one repeated at the end. */
+  LR.circle = (n = 90) => Array.from({ length: n + 1 }, (_, i) =>
+    [Math.cos((2 * Math.PI * i) / n), Math.sin((2 * Math.PI * i) / n)]);
+  /* M x, for M as rows. */
+  LR.apply = (M, x) =>
+    M.map((row) => row.reduce((sum, a, j) => sum + a * x[j], 0));
+
+  /* A square picture of [-range, range]^2, one SVG unit a CSS pixel, so that
+     text keeps its size on a phone. `redraw` is called when the size changes. */
+  LR.plane = (redraw) => {
+    const drawing = h("g", { "aria-hidden": "true" });
+    const handles = h("g");
+    const svg = h("svg", { class: "plane", role: "group" }, drawing, handles);
+    let half = 150, text = "";
+    const plane = {
+      svg, range: 2,
+      px: ([x, y]) => {
+        const k = (half - 18) / plane.range;
+        return [x * k, -y * k].map((v) => +v.toFixed(2));
+      },
+      line(points, type, more = "") {
+        text += `<path class="${type}" d="M${points.map(plane.px)
+          .join("L")}" ${more}/>`;
+      },
+      label(at, words, type = "", side = [1, 0]) {
+        const [x, y] = plane.px(at), size = Math.hypot(...side) || 1;
+        const edge = half - 10;
+        const put = (v, d) =>
+          Math.max(-edge, Math.min(edge, v + (15 * d) / size));
+        text += `<text class="${type}" x="${put(x, side[0])}" y="${
+          put(y, -side[1]) + 5}">${words}</text>`;
+      },
+      arrow(tip, type, words) {
+        const [x, y] = plane.px(tip), size = Math.hypot(x, y);
+        plane.line([[0, 0], tip], `arrow ${type}`);
+        if (size > 8) {
+          const u = x / size, v = y / size;
+          text += `<path class="tip ${type}" d="M${x} ${y}L${
+            x - 10 * u - 5 * v} ${y - 10 * v + 5 * u}L${
+            x - 10 * u + 5 * v} ${y - 10 * v - 5 * u}Z"/>`;
+        }
+        if (words) plane.label(tip, words, type, tip);
+      },
+      /* The grid of whole steps, sent through `map`: [x, y] -> [x, y]. */
+      grid(map = (p) => p, type = "grid") {
+        const end = plane.range * 1.15;
+        const step = LR.roundUp(end / 5);
+        for (let i = -Math.floor(end / step); i * step <= end; i++) {
+          plane.line([map([i * step, -end]), map([i * step, end])], type);
+          plane.line([map([-end, i * step]), map([end, i * step])], type);
+        }
+      },
+      axes() {
+        const r = plane.range * 1.15;
+        plane.line([[-r, 0], [r, 0]], "axis");
+        plane.line([[0, -r], [0, r]], "axis");
+        const tick = plane.range >= 2 ? Math.floor(plane.range) : 1;
+        plane.label([tick, 0], String(tick), "tick", [0, -1]);
+        plane.label([0, tick], String(tick), "tick", [-1, 0]);
+      },
+      /* Show what was drawn since the last call. */
+      show(description) {
+        drawing.innerHTML = text;
+        text = "";
+        svg.setAttribute("aria-label", description);
+      },
+      /* A point to drag, or to move with the arrow keys.
+         drag([x, y]) gets the new place, nudge([dx, dy, dz]) the step. */
+      handle(i, name, drag, nudge) {
+        const g = h("g", { class: `handle c${i + 1}`, tabindex: 0,
+          role: "slider", "aria-label": name });
+        g.innerHTML = `<circle class="reach" r="20"/>${OUTLINES[i]}`;
+        handles.append(g);
+        let place = [0, 0], grip = null;
+        const world = (event) => {
+          const box = svg.getBoundingClientRect();
+          return [
+            ((event.clientX - box.left) / box.width * 2 - 1) * half,
+            (1 - (event.clientY - box.top) / box.height * 2) * half,
+          ].map((v) => v * plane.range / (half - 18));
+        };
+        g.addEventListener("pointerdown", (event) => {
+          g.setPointerCapture(event.pointerId);
+          const at = world(event);
+          grip = place.map((v, d) => v - at[d]);
+        });
+        g.addEventListener("pointermove", (event) => {
+          if (!grip) return;
+          const limit = plane.range * 1.08;
+          drag(world(event).map((v, d) =>
+            Math.max(-limit, Math.min(limit, v + grip[d]))));
+        });
+        for (const end of ["pointerup", "pointercancel"])
+          g.addEventListener(end, () => (grip = null));
+        g.addEventListener("keydown", (event) => {
+          const step = {
+            ArrowRight: [1, 0, 0], ArrowLeft: [-1, 0, 0],
+            ArrowUp: [0, 1, 0], ArrowDown: [0, -1, 0],
+            PageUp: [0, 0, 1], PageDown: [0, 0, -1],
+          }[event.key];
+          if (!step || event.ctrlKey || event.altKey || event.metaKey) return;
+          event.preventDefault();
+          nudge(step.map((v) => v * (event.shiftKey ? 10 : 1)));
+        });
+        g.put = (point, now, words) => {
+          place = point;
+          g.setAttribute("transform", `translate(${plane.px(point)})`);
+          g.setAttribute("aria-valuenow", now);
+          g.setAttribute("aria-valuetext", words);
+        };
+        return g;
+      },
+    };
+    const fit = () => {
+      svg.setAttribute("viewBox", `${-half} ${-half} ${2 * half} ${2 * half}`);
+    };
+    fit();
+    new ResizeObserver(([entry]) => {
+      const width = entry.contentRect.width;
+      if (!width || Math.abs(width - 2 * half) < 1) return;
+      half = width / 2;
+      fit();
+      redraw();
+    }).observe(svg);
+    return plane;
+  };
+
+  /* An n x n matrix to type in. `change` gets it as rows; `complain` gets a
+     sentence about a bad entry, or "" when all are good again. */
+  LR.matrix = (n, change, complain) => {
+    const cells = Array.from({ length: n * n }, (_, k) => h("input", {
+      type: "number", step: 0.1, inputmode: "decimal",
+      "aria-label": `A, row ${Math.floor(k / n) + 1}, column ${k % n + 1}`,
+      oninput: () => {
+        const bad = cells.find((c) => !(Math.abs(c.valueAsNumber) <= 100));
+        complain(bad ? `${bad.getAttribute("aria-label")}: type a number ` +
+          "from −100 to 100. Until then the picture stays as it is." : "");
+        if (!bad) change(k, cells[k].valueAsNumber);
+      },
+    }));
+    const heads = cells.slice(0, n).map((_, j) =>
+      h("span", { class: `c${j + 1}` }, `${LR.SHAPES[j]} a${LR.sub(j + 1)}`));
+    const el = h("div", { class: "matrix", role: "group",
+      "aria-label": "The matrix A", style: `--n:${n}` }, heads, cells);
+    el.set = (A) => cells.forEach((cell, k) => {
+      const text = String(+A[Math.floor(k / n)][k % n].toFixed(4));
+      if (cell.valueAsNumber !== +text) cell.value = text;
+    });
+    return el;
+  };
+
+  LR.planeCss = `
+  svg.plane{display:block;width:100%;aspect-ratio:1;
+    border:1px solid var(--line);border-radius:.3rem}
+  .plane path{fill:none;stroke:currentColor;stroke-width:1.5}
+  .plane text{font-size:14px;fill:currentColor;text-anchor:middle;
+    paint-order:stroke;stroke:var(--bg);stroke-width:4px;font-weight:600}
+  .plane .grid{stroke:var(--line);stroke-width:1}
+  .plane .axis{stroke:var(--muted);stroke-width:1}
+  .plane text.tick{font-size:12px;font-weight:400;fill:var(--muted)}
+  .c1{color:var(--c1)}.c2{color:var(--c2)}.c3{color:var(--c3)}
+  .plane .arrow{stroke-width:2.5}.plane .tip{fill:currentColor;stroke:none}
+  .plane .body{stroke:var(--fg);stroke-width:2;
+    fill:color-mix(in srgb,var(--fg) 9%,transparent)}
+  .plane .dash{stroke:var(--fg);stroke-width:2;stroke-dasharray:2 5;
+    stroke-linecap:round}
+  .handle{cursor:grab;touch-action:none;outline:none}
+  .handle:active{cursor:grabbing}
+  .handle>*{fill:currentColor;stroke:var(--bg);stroke-width:2}
+  .handle .reach{fill:transparent;stroke:none}
+  .handle:hover .reach{fill:currentColor;opacity:.15}
+  .handle:focus-visible .reach{stroke:var(--c1);stroke-width:3}
+  .matrix{display:inline-grid;gap:.3rem .35rem;padding:0 .6rem .3rem;
+    grid-template-columns:repeat(var(--n),minmax(3rem,4.7rem));
+    position:relative;text-align:center}
+  .matrix::before,.matrix::after{content:"";position:absolute;top:1.7rem;
+    bottom:0;width:.45rem;border:2px solid var(--fg)}
+  .matrix::before{left:0;border-right:0}.matrix::after{right:0;border-left:0}
+  .matrix input{width:100%;text-align:center;padding:.15rem .1rem;
+    appearance:textfield}
+  @media print{.handle .reach{display:none}}
+  `;
+})();

@@ -1,0 +1,41 @@
+// Typeset TeX with MathJax, one request a line: read {"formulas": [{"tex",
+// "display"}], "fonts": URL} and answer {"html": [...], "css", "errors"}.
+// The style sheet holds only what these formulas use.
+//
+//     node typeset.cjs FOLDER_OF_MATHJAX MACROS_AS_JSON
+"use strict";
+const readline = require("readline");
+const [folder, macros] = process.argv.slice(2);
+
+async function main() {
+  const MathJax = await require(folder + "/node-main.js").init({
+    loader: {
+      load: ["input/tex", "output/chtml", "adaptors/liteDOM",
+        "a11y/assistive-mml"],
+      paths: { mathjax: folder },
+      require: require,
+    },
+    tex: { macros: JSON.parse(macros) },
+    chtml: { fontURL: "@fonts@", adaptiveCSS: true, scale: 1.15 },
+  });
+  const { adaptor, output } = MathJax.startup;
+  for await (const line of readline.createInterface({ input: process.stdin })) {
+    const { formulas, fonts } = JSON.parse(line);
+    output.clearCache();
+    const errors = [];
+    const html = [];
+    for (const { tex, display } of formulas) {
+      const node = await MathJax.tex2chtmlPromise(tex, { display });
+      const text = adaptor.outerHTML(node);
+      const problem = /data-mjx-error="([^"]*)"/.exec(text);
+      if (problem) errors.push(`${problem[1]}: ${tex}`);
+      html.push(text);
+    }
+    const css = adaptor.textContent(MathJax.chtmlStylesheet());
+    console.log(JSON.stringify({
+      html, errors, css: css.replaceAll("@fonts@", fonts),
+    }));
+  }
+}
+
+main().catch((error) => { console.error(error); process.exit(1); });

@@ -1,0 +1,109 @@
+"""Real data that matplotlib and scikit-learn ship: nothing is downloaded."""
+
+import hashlib
+from typing import Any
+
+import numpy as np
+import torch
+from matplotlib.cbook import get_sample_data
+from numpy.typing import NDArray
+from PIL import Image
+from sklearn.datasets import load_digits
+from torch import Tensor
+
+Array = NDArray[np.float64]
+
+# Red, green and blue in grey: the luma of ITU-R BT.601.
+LUMA = (0.299, 0.587, 0.114)
+ELEVATION_SHA256 = (
+    "0c7e9f894eb7c8d444ca4475e64249e060d96c90ab63fdf439a0381c590ed502"
+)
+DIGITS_SHA256 = (
+    "68aea062d35a127749050fa0e52dca09d6569ac08092c925610e0954e172dde2"
+)
+
+
+def photo(height: int | None = None) -> Tensor:
+    """Return the portrait of Grace Hopper that matplotlib ships, in grey.
+
+    Grey is the luma of ITU-R BT.601, 0.299 R + 0.587 G + 0.114 B, of the
+    stored (gamma-encoded) colours. Decoders of JPEG may differ by a rounding,
+    hence also the last digits of what is computed from the photograph.
+
+    Parameters
+    ----------
+    height : int, optional
+        Rows to shrink it to by Lanczos resampling, from 1 to 600; the
+        width keeps the proportions.
+
+    Returns
+    -------
+    Tensor, shape (600, 512) or (height, width), float64
+        Brightness from 0 (black) to 1 (white).
+
+    Raises
+    ------
+    ValueError
+        If `height` is out of range.
+    """
+    # matplotlib's own annotation leaves open what kind of file it opens.
+    file: Any = get_sample_data("grace_hopper.jpg")
+    with file, Image.open(file) as image:
+        rgb = np.asarray(image.convert("RGB"), dtype=np.float64)
+    grey = rgb @ np.array(LUMA) / 255
+    if height is not None:
+        grey = _shrink(grey, height)
+    return torch.from_numpy(grey)
+
+
+def _shrink(grey: Array, height: int) -> Array:
+    rows, columns = grey.shape
+    if not 1 <= height <= rows:
+        raise ValueError(f"need 1 <= height <= {rows}, got {height}")
+    width = max(1, round(columns * height / rows))
+    image = Image.fromarray(grey.astype(np.float32))
+    image = image.resize((width, height), Image.Resampling.LANCZOS)
+    # Lanczos overshoots at edges.
+    return np.asarray(image, dtype=np.float64).clip(0, 1)
+
+
+def elevation() -> Tensor:
+    """Return the terrain around the Jacksboro fault, Tennessee.
+
+    Returns
+    -------
+    Tensor, shape (344, 403), float64
+        Metres above sea level. Row 0 is the north; a step is 1/1200 of a
+        degree, about 93 m from row to row and 74 m from column to column.
+    """
+    archive: Any = get_sample_data("jacksboro_fault_dem.npz")
+    with archive:
+        metres = archive["elevation"]
+    _check_sha256("elevation", metres.astype("<i2"), ELEVATION_SHA256)
+    return torch.from_numpy(metres.astype(np.float64))
+
+
+def digits() -> tuple[Tensor, Tensor]:
+    """Return the handwritten digits that scikit-learn ships.
+
+    Returns
+    -------
+    X : Tensor, shape (1797, 64), float32
+        One 8 x 8 image a row, ink from 0 to 1 in steps of 1/16.
+    y : Tensor, shape (1797,), int64
+        The digits, 0 to 9.
+    """
+    bunch = load_digits()
+    stored = np.column_stack([bunch.data, bunch.target]).astype("u1")
+    _check_sha256("digits", stored, DIGITS_SHA256)
+    X = torch.from_numpy((bunch.data / 16).astype(np.float32))
+    return X, torch.from_numpy(bunch.target.astype(np.int64))
+
+
+def _check_sha256(name: str, array: NDArray[Any], expected: str) -> None:
+    """Refuse data on which the book's numbers were not computed."""
+    found = hashlib.sha256(np.ascontiguousarray(array).tobytes()).hexdigest()
+    if found != expected:
+        raise RuntimeError(
+            f"the data set {name!r} is not the one the book was written with"
+        )

@@ -1,0 +1,279 @@
+"""Counts that do not depend on the machine, and times as ratios.
+
+PyTorch itself counts the FLOPs and the bytes. A wall time says little on a
+shared machine, so alternatives are timed in turn and compared in pairs.
+"""
+
+import gc
+import math
+import time
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+from torch.autograd.graph import saved_tensors_hooks
+from torch.utils.flop_counter import FlopCounterMode
+
+# A measurement this long dwarfs the clock's resolution and the loop itself.
+SHORTEST_MEASUREMENT = 3e-3  # seconds
+
+
+def parameter_count(module: nn.Module, trainable_only: bool = False) -> int:
+    """Count the numbers in a module's parameters, shared ones once.
+
+    Parameters
+    ----------
+    module : nn.Module
+        The module; buffers are not counted.
+    trainable_only : bool
+        Leave out parameters that do not require a gradient.
+
+    Returns
+    -------
+    int
+    """
+    return sum(
+        p.numel()
+        for p in module.parameters()
+        if p.requires_grad or not trainable_only
+    )
+
+
+def count_flops(fn: Callable[..., Any], *args: Any) -> int:
+    """Count the floating-point operations of ``fn(*args)``.
+
+    A multiply-add counts 2. PyTorch's counter knows matrix products,
+    convolutions and attention; everything else, from additions to the SVD,
+    counts 0. A backward pass counts when `fn` runs it.
+
+    Parameters
+    ----------
+    fn : callable
+        Called once.
+    *args
+        Its arguments.
+
+    Returns
+    -------
+    int
+    """
+    counter = FlopCounterMode(display=False)
+    with counter:
+        fn(*args)
+    return int(counter.get_total_flops())
+
+
+def saved_bytes(
+    fn: Callable[..., Any], *args: Any, exclude: Iterable[Tensor] = ()
+) -> int:
+    """Count the bytes that ``fn(*args)`` keeps alive for its backward pass.
+
+    The count is of storages, each once: two saved views of one tensor keep
+    one storage, and a saved slice keeps the whole of it. The input counts
+    where it is saved, as inside a network, where it is the activation of
+    the layer before.
+
+    Every `nn.Parameter`, frozen or not, is left out: it exists anyway and
+    is counted with the weights. A raw tensor is not recognised as a weight,
+    so name those in `exclude`.
+
+    Parameters
+    ----------
+    fn : callable
+        Runs a forward pass. Called once, with gradients enabled.
+    *args
+        Its arguments.
+    exclude : iterable of Tensor
+        Further tensors whose storages are not counted.
+
+    Returns
+    -------
+    int
+        Bytes. Tensors that a custom function keeps outside
+        ``save_for_backward`` are invisible here, such as the inputs of
+        ``torch.utils.checkpoint``.
+    """
+    weights = list(exclude)
+    if isinstance(fn, nn.Module):
+        weights += fn.parameters()
+    # The tensors are held until the end: a freed address could be reused.
+    kept: list[Tensor] = []
+
+    def pack(t: Tensor) -> Tensor:
+        owner = t if t._base is None else t._base
+        (weights if isinstance(owner, nn.Parameter) else kept).append(t)
+        return t
+
+    with torch.enable_grad(), saved_tensors_hooks(pack, lambda t: t):
+        result = fn(*args)
+    sizes = _storage_sizes(kept)
+    for address in _storage_sizes(weights):
+        sizes.pop(address, None)
+    del result
+    return sum(sizes.values())
+
+
+def _storage_sizes(tensors: Iterable[Tensor]) -> dict[int, int]:
+    storages = (t.untyped_storage() for t in tensors)
+    return {s.data_ptr(): s.nbytes() for s in storages}
+
+
+@dataclass(frozen=True)
+class Ratio:
+    """Median and quartiles of a ratio of times.
+
+    Attributes
+    ----------
+    median, low, high : float
+        The second, first and third quartile over the rounds.
+    """
+
+    median: float
+    low: float
+    high: float
+
+    def __str__(self) -> str:
+        """Write the ratio as ``0.52 (0.49 to 0.55)``."""
+        digits = 2
+        if 0 < self.median < 0.1:
+            digits = 1 - math.floor(math.log10(self.median))
+        values = (self.median, self.low, self.high)
+        median, low, high = (f"{v:.{digits}f}" for v in values)
+        return f"{median} ({low} to {high})"
+
+
+@dataclass(frozen=True)
+class Timings:
+    """What `compare_times` measured.
+
+    Attributes
+    ----------
+    seconds : mapping of str to tuple of float
+        For each name, the seconds of one call in round 1, 2, ...
+    """
+
+    seconds: Mapping[str, tuple[float, ...]]
+
+    def median(self, name: str) -> float:
+        """Return the median over the rounds, in seconds for one call.
+
+        Raises
+        ------
+        ValueError
+            If `name` was not timed.
+        """
+        return float(np.median(self._of(name)))
+
+    def ratio(self, name: str, baseline: str) -> Ratio:
+        """Compare two alternatives round by round.
+
+        The two times of a round were taken within moments of each other, so
+        a slow spell of the machine hits both and cancels in their ratio.
+
+        Parameters
+        ----------
+        name, baseline : str
+            Numerator and denominator; below 1, `name` is the faster one.
+
+        Returns
+        -------
+        Ratio
+
+        Raises
+        ------
+        ValueError
+            If a name was not timed.
+        """
+        ratios = np.divide(self._of(name), self._of(baseline))
+        low, median, high = np.quantile(ratios, [0.25, 0.5, 0.75])
+        return Ratio(float(median), float(low), float(high))
+
+    def _of(self, name: str) -> tuple[float, ...]:
+        if name not in self.seconds:
+            names = ", ".join(repr(n) for n in self.seconds)
+            raise ValueError(f"timed {names}; there is no {name!r}")
+        return self.seconds[name]
+
+
+def compare_times(
+    functions: Mapping[str, Callable[[], Any]], rounds: int = 15
+) -> Timings:
+    """Time alternatives in turn, a measurement of each per round.
+
+    Each function is first called until it is warm and the number of calls
+    is known that fills a few milliseconds. The order rotates from round to
+    round, so that none always runs first, and the garbage collector waits.
+    Work queued on a GPU is waited for.
+
+    Parameters
+    ----------
+    functions : mapping of str to callable
+        The alternatives by name, called without arguments.
+    rounds : int
+        Measurements of each.
+
+    Returns
+    -------
+    Timings
+
+    Raises
+    ------
+    ValueError
+        If there is nothing to time.
+    """
+    if not functions or rounds < 1:
+        raise ValueError(
+            "need at least one function and one round, "
+            f"got {len(functions)} and {rounds}"
+        )
+    names = list(functions)
+    seconds: dict[str, list[float]] = {name: [] for name in names}
+    with _no_garbage_collection():
+        calls = {name: _calls_needed(functions[name]) for name in names}
+        for i in range(rounds):
+            start = i % len(names)
+            for name in names[start:] + names[:start]:
+                total = _time(functions[name], calls[name])
+                seconds[name].append(total / calls[name])
+    return Timings({name: tuple(times) for name, times in seconds.items()})
+
+
+def _calls_needed(fn: Callable[[], Any]) -> int:
+    """Return how many calls of `fn` make one measurement; warms it up."""
+    _time(fn, 1)
+    calls = 1
+    while (spent := _time(fn, calls)) < SHORTEST_MEASUREMENT:
+        # At most tenfold: the first, short measurements are rough.
+        growth = min(10.0, 1.2 * SHORTEST_MEASUREMENT / max(spent, 1e-9))
+        calls = math.ceil(calls * max(growth, 1.2))
+    return calls
+
+
+def _time(fn: Callable[[], Any], calls: int) -> float:
+    _wait_for_gpu()
+    start = time.perf_counter()
+    for _ in range(calls):
+        fn()
+    _wait_for_gpu()
+    return time.perf_counter() - start
+
+
+def _wait_for_gpu() -> None:
+    if torch.cuda.is_initialized():  # type: ignore[no-untyped-call]
+        torch.cuda.synchronize()
+
+
+@contextmanager
+def _no_garbage_collection() -> Iterator[None]:
+    was_enabled = gc.isenabled()
+    gc.collect()
+    gc.disable()
+    try:
+        yield
+    finally:
+        if was_enabled:
+            gc.enable()

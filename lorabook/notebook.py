@@ -1,0 +1,98 @@
+"""What a chapter prints, quotes and shows."""
+
+import inspect
+import re
+import textwrap
+from importlib.util import find_spec
+from typing import Any
+
+import numpy as np
+from IPython import get_ipython
+from IPython.display import Markdown, display
+from torch import Tensor
+
+try:
+    from lorabook.explorables import show
+except ModuleNotFoundError:  # INTERIM
+
+    def show(name: str, **attributes: Any) -> None:  # type: ignore
+        """INTERIM."""
+        print("explorable", name)
+
+
+__all__ = ["report", "show", "show_source"]
+
+Plain = bool | int | float | str
+
+
+def report(**values: Any) -> None:
+    """Print each value by name, and let the chapter's prose quote it.
+
+    In the book, ``{glue:text}`name:.2f` `` then writes the value into a
+    sentence. Elsewhere it is only printed.
+
+    Parameters
+    ----------
+    **values
+        Numbers, strings, or NumPy and PyTorch scalars. Floats are printed
+        with four significant digits, and glued with all.
+
+    Raises
+    ------
+    TypeError
+        If a value is anything else; nothing is printed then.
+    """
+    plain = {name: _plain(name, value) for name, value in values.items()}
+    for name, value in plain.items():
+        print(f"{name} = {_brief(value)}")
+    # A reader who only runs the chapter need not have the book's tools.
+    if get_ipython() is not None and find_spec("myst_nb") is not None:
+        from myst_nb import glue
+
+        for name, value in plain.items():
+            glue(name, value, display=False)
+
+
+def _plain(name: str, value: Any) -> Plain:
+    """Convert a scalar of any library to Python's own type."""
+    # A NumPy scalar has no dimensions either. Even numpy.float64, a subclass
+    # of float, has to go: its repr, which is what gets glued, is no number.
+    if isinstance(value, Tensor | np.ndarray | np.generic) and not value.ndim:
+        value = value.item()
+    if not isinstance(value, Plain):
+        raise TypeError(
+            "report takes numbers and strings, "
+            f"but {name} is a {type(value).__name__}"
+        )
+    return value
+
+
+def _brief(value: Plain) -> str:
+    if isinstance(value, float):
+        return f"{value:.4g}"
+    if isinstance(value, int) and not isinstance(value, bool):
+        return f"{value:,}"
+    return str(value)
+
+
+def show_source(obj: Any) -> None:
+    """Display the source of a class or function, as it runs.
+
+    Parameters
+    ----------
+    obj : class, function, method or module
+        Anything whose source Python can find.
+
+    Raises
+    ------
+    TypeError
+        If `obj` has no source in Python, as a built-in function.
+    OSError
+        If the source cannot be found.
+    """
+    source = textwrap.dedent(inspect.getsource(obj)).rstrip()
+    # Longer than any fence that a docstring may hold.
+    longest = max(map(len, re.findall(r"`{3,}", source)), default=2)
+    fence = "`" * (longest + 1)
+    text = f"{fence}python\n{source}\n{fence}"
+    display(Markdown(text))  # type: ignore[no-untyped-call]
