@@ -68,6 +68,24 @@ REPAIRS = [
     ),
 ]
 
+# What to change besides in every page but the search page.
+LIGHTEN = [
+    # The theme loads the search index with every page, however long the book.
+    (
+        r'\s*<script src="[^"]*(?:searchtools|language_data|searchindex)\.js'
+        r'[^"]*"></script>',
+        "",
+    ),
+    # Scripts that may wait until the page stands. documentation_options.js
+    # must not: inline scripts build on it.
+    (
+        r'<script( [^>]*?)?(?<!defer) (src="[^"]*_static/(?:doctools|'
+        r"sphinx_highlight|clipboard\.min|copybutton|togglebutton|design-tabs|"
+        r'scripts/sphinx-book-theme)\.js[^"]*">)',
+        r"<script\1 defer \2",
+    ),
+]
+
 
 def name_addresses(app: Sphinx, config: Config) -> None:
     """Derive every address from the repository's name, if it has one."""
@@ -148,7 +166,8 @@ def repair_pages(app: Sphinx, exception: Exception | None) -> None:
     site = Path(app.outdir)
     for page in site.rglob("*.html"):
         text = repaired = page.read_text(encoding="utf8")
-        for pattern, replacement in REPAIRS:
+        rules = REPAIRS + (LIGHTEN if page.name != "search.html" else [])
+        for pattern, replacement in rules:
             repaired = re.sub(pattern, replacement, repaired, flags=re.S)
         if repaired != text:
             page.write_text(repaired, encoding="utf8")
@@ -211,20 +230,30 @@ def drop_duplicate_handlers(app: Sphinx) -> None:
             handlers["singlehtml"].setdefault(node, functions)
 
 
-def name_page(
+def describe_page(
     app: Sphinx,
     pagename: str,
     templatename: str,
     context: dict[str, Any],
     doctree: nodes.document | None,
 ) -> None:
-    """Give generated pages (search) a description, as chapters have one."""
+    """Let the page's own description serve social cards too.
+
+    The description that sphinxext-opengraph gathers from the text holds raw
+    TeX. Generated pages get one of their own.
+    """
     del app, templatename, doctree
-    if pagename == "search":
-        context["metatags"] = (
-            context.get("metatags", "")
-            + '<meta name="description" content="Search the book.">'
+    tags = context.get("metatags", "")
+    found = re.search(r'<meta content="([^"]*)" name="description"', tags)
+    if found:
+        tags = re.sub(
+            r'(<meta property="og:description" content=")[^"]*"',
+            lambda match: f'{match[1]}{found[1]}"',
+            tags,
         )
+    elif pagename == "search":
+        tags += '<meta name="description" content="Search the book." />'
+    context["metatags"] = tags
 
 
 def setup(app: Sphinx) -> dict[str, Any]:
@@ -233,7 +262,7 @@ def setup(app: Sphinx) -> dict[str, Any]:
     app.connect("config-inited", name_addresses, priority=100)
     app.connect("builder-inited", drop_duplicate_handlers)
     app.connect("env-get-outdated", find_outdated)
-    app.connect("html-page-context", name_page, priority=899)
+    app.connect("html-page-context", describe_page, priority=899)
     # After the formulas: their fonts are counted from the written pages.
     app.connect("build-finished", repair_pages, priority=900)
     return {"version": "1", "parallel_read_safe": True}

@@ -84,7 +84,8 @@ def saved_bytes(
     Parameters
     ----------
     fn : callable
-        Runs a forward pass. Called once, with gradients enabled.
+        Runs a forward pass and no backward pass. Called once, with
+        gradients enabled.
     *args
         Its arguments.
     exclude : iterable of Tensor
@@ -93,9 +94,8 @@ def saved_bytes(
     Returns
     -------
     int
-        Bytes. Tensors that a custom function keeps outside
-        ``save_for_backward`` are invisible here, such as the inputs of
-        ``torch.utils.checkpoint``.
+        Bytes. Tensors that a custom function keeps by other means than
+        ``save_for_backward`` are not seen.
     """
     weights = list(exclude)
     if isinstance(fn, nn.Module):
@@ -109,11 +109,10 @@ def saved_bytes(
         return t
 
     with torch.enable_grad(), saved_tensors_hooks(pack, lambda t: t):
-        result = fn(*args)
+        fn(*args)
     sizes = _storage_sizes(kept)
     for address in _storage_sizes(weights):
         sizes.pop(address, None)
-    del result
     return sum(sizes.values())
 
 

@@ -80,8 +80,6 @@ STYLE: dict[Any, Any] = {
     "savefig.facecolor": "none",
     # As outlines, text looks the same whatever fonts the reader has.
     "svg.fonttype": "path",
-    # Ids follow from the drawing, not from a random number.
-    "svg.hashsalt": "lorabook",
     "text.color": INK,
     "xtick.color": INK,
     "ytick.color": INK,
@@ -136,8 +134,7 @@ def to_svg(figure: Figure, two_themes: bool | None = None) -> str:
     )
     svg = _shrink(buffer.getvalue())
     name = "f" + hashlib.sha256(svg.encode()).hexdigest()[:8]
-    svg = re.sub(r'\bid="', f'id="{name}-', svg)
-    svg = re.sub(r'(\bhref="#|\burl\(#)', rf"\1{name}-", svg)
+    svg = _REFERENCE.sub(rf"\g<1>{name}-\2", svg)
     svg = svg.replace(INK, "var(--ink)").replace(MUTED, "var(--muted)")
     head, body = svg.removeprefix("<svg").split(">", 1)
     return f'<svg id="{name}"{head}>{_css(name, two_themes)}{body}'
@@ -160,8 +157,29 @@ def _shrink(svg: str) -> str:
             r"-?\d+\.\d{3,}", lambda x: f"{float(x[0]):.2f}", numbers[0]
         )
 
-    svg = re.sub(r'\b(?:d|x|y)="[^"]*"|translate\([^)]*\)', shorten, svg)
-    return re.sub(r"(?<=data:image/png;base64,)[^\"]+", _shrink_png, svg)
+    svg = re.sub(
+        r'\b(?:d|x|y|width|height|viewBox)="[^"]*"|translate\([^)]*\)',
+        shorten,
+        svg,
+    )
+    svg = re.sub(r'(?<=data:image/png;base64,)[^"]+', _shrink_png, svg)
+    return _number_ids(svg)
+
+
+# An id, or a reference to one.
+_REFERENCE = re.compile(r'(\bid="|\bhref="#|\burl\(#)([^")]+)')
+
+
+def _number_ids(svg: str) -> str:
+    """Keep the ids that something refers to, and number them.
+
+    Matplotlib's own ids hash coordinates in full, beyond what is drawn.
+    """
+    used = {name for kind, name in _REFERENCE.findall(svg) if kind != 'id="'}
+    svg = re.sub(r' id="([^"]+)"', lambda x: x[0] if x[1] in used else "", svg)
+    names = dict.fromkeys(name for _, name in _REFERENCE.findall(svg))
+    numbers = {name: str(i) for i, name in enumerate(names)}
+    return _REFERENCE.sub(lambda x: x[1] + numbers[x[2]], svg)
 
 
 def _shrink_png(encoded: re.Match[str]) -> str:

@@ -1,0 +1,104 @@
+"""The data are what the docstrings and the chapters say they are."""
+
+import numpy as np
+import pytest
+import torch
+from matplotlib.cbook import get_sample_data
+from PIL import Image
+from torch.testing import assert_close
+
+from lorabook import data
+
+
+def test_the_photo_is_the_documented_grey() -> None:
+    with get_sample_data("grace_hopper.jpg") as file, Image.open(file) as im:
+        rgb = np.asarray(im)
+        luma = np.asarray(im.convert("L"))
+    photo = data.photo()
+    assert photo.shape == (600, 512)
+    assert photo.dtype == torch.float64
+    r, g, b = rgb[300, 200] / 255
+    assert_close(photo[300, 200].item(), 0.299 * r + 0.587 * g + 0.114 * b)
+    # Pillow's own conversion is the same luma, rounded to 8 bits.
+    difference = photo * 255 - torch.tensor(luma)
+    assert difference.abs().max() <= 1
+
+
+def test_the_photo_uses_its_range() -> None:
+    photo = data.photo()
+    assert 0 <= photo.min() < 0.05
+    assert 0.95 < photo.max() <= 1
+    assert 0.1 < photo.std() < 0.4
+
+
+@pytest.mark.parametrize(
+    ("height", "width"), [(300, 256), (100, 85), (600, 512), (1, 1)]
+)
+def test_a_smaller_photo_keeps_proportions_and_brightness(
+    height: int, width: int
+) -> None:
+    small = data.photo(height)
+    assert small.shape == (height, width)
+    assert small.dtype == torch.float64
+    assert 0 <= small.min() <= small.max() <= 1
+    assert abs(small.mean() - data.photo().mean()) < 0.02
+
+
+def test_a_smaller_photo_shows_the_same() -> None:
+    """Blocks of the photo have nearly the brightness of their pixel."""
+    small = data.photo(100)[:, :85]
+    blocks = data.photo()[:, : 85 * 6].reshape(100, 6, 85, 6).mean((1, 3))
+    correlation = torch.corrcoef(
+        torch.stack([small.flatten(), blocks.flatten()])
+    )[0, 1]
+    assert correlation > 0.98
+    # And neither flipped nor turned: that is far less like it.
+    for other in (blocks.flip(0), blocks.flip(1)):
+        rows = torch.stack([small.flatten(), other.flatten()])
+        assert torch.corrcoef(rows)[0, 1] < 0.9
+
+
+def test_at_its_own_size_the_photo_is_unchanged() -> None:
+    assert_close(data.photo(600), data.photo(), rtol=0, atol=1e-6)
+
+
+@pytest.mark.parametrize("height", [0, -5, 601])
+def test_the_height_must_fit(height: int) -> None:
+    with pytest.raises(ValueError, match="need 1 <= height <= 600, got"):
+        data.photo(height)
+
+
+def test_the_elevation_is_in_metres() -> None:
+    terrain = data.elevation()
+    assert terrain.shape == (344, 403)
+    assert terrain.dtype == torch.float64
+    # Stored as whole metres; these mountains reach about 1000 m.
+    assert torch.equal(terrain, terrain.round())
+    assert 200 < terrain.min() < 300
+    assert 1000 < terrain.max() < 1100
+
+
+def test_the_digits_are_scikit_learns() -> None:
+    X, y = data.digits()
+    assert (X.shape, X.dtype) == ((1797, 64), torch.float32)
+    assert (y.shape, y.dtype) == ((1797,), torch.int64)
+    assert (X.min(), X.max()) == (0, 1)
+    assert torch.equal(X * 16, (X * 16).round())
+    assert y[:10].tolist() == list(range(10))
+    assert (y.bincount() > 170).all()
+
+
+@pytest.mark.parametrize("load", [data.photo, data.elevation, data.digits])
+def test_each_call_returns_its_own_copy(load) -> None:
+    def first(loaded):
+        return loaded[0] if isinstance(loaded, tuple) else loaded
+
+    first(load()).fill_(-1)
+    assert first(load()).min() >= 0
+
+
+@pytest.mark.parametrize("name", ["elevation", "digits"])
+def test_other_data_are_refused(name: str, monkeypatch) -> None:
+    monkeypatch.setattr(data, f"{name.upper()}_SHA256", "0" * 64)
+    with pytest.raises(RuntimeError, match=f"data set {name!r} is not the"):
+        getattr(data, name)()

@@ -1,0 +1,387 @@
+"""The decompositions against NumPy, SciPy, scikit-learn, and theorems."""
+
+import math
+
+import numpy as np
+import pytest
+import scipy.linalg
+import scipy.stats
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+from sklearn.utils.extmath import randomized_svd as sklearn_randomized_svd
+from torch import Tensor
+from torch.testing import assert_close
+
+from lorabook.linalg import (
+    effective_rank,
+    energy,
+    numerical_rank,
+    randomized_svd,
+    stable_rank,
+    truncated_svd,
+)
+
+shapes = st.tuples(st.integers(1, 9), st.integers(1, 9))
+seeds = st.integers(0, 2**32 - 1)
+spectra = (
+    st.lists(st.floats(0, 1e3), min_size=1, max_size=8)
+    .filter(lambda values: max(values) > 1e-3)
+    .map(lambda values: torch.tensor(sorted(values)[::-1]).double())
+)
+
+
+def generator(seed: int) -> torch.Generator:
+    return torch.Generator().manual_seed(seed)
+
+
+def gaussian(*shape: int, seed: int = 0) -> Tensor:
+    return torch.randn(*shape, generator=generator(seed), dtype=torch.float64)
+
+
+def decaying(m: int, n: int, seed: int = 0) -> Tensor:
+    """Return a matrix with singular values 1, 1/2, 1/4, ..."""
+    k = min(m, n)
+    U = torch.linalg.qr(gaussian(m, k, seed=seed)).Q
+    V = torch.linalg.qr(gaussian(n, k, seed=seed + 1)).Q
+    return U * 0.5 ** torch.arange(k) @ V.T
+
+
+# numerical_rank
+
+
+@given(shapes, seeds)
+def test_rank_agrees_with_numpy_and_torch(
+    shape: tuple[int, int], seed: int
+) -> None:
+    m, n = shape
+    k = 1 + seed % min(m, n)
+    M = gaussian(m, k, seed=seed) @ gaussian(k, n, seed=seed + 1)
+    assert numerical_rank(M) == np.linalg.matrix_rank(M.numpy())
+    assert numerical_rank(M) == torch.linalg.matrix_rank(M)
+
+
+def test_default_tolerance_follows_the_dtype() -> None:
+    M = torch.diag(torch.tensor([1.0, 1e-5, 1e-10], dtype=torch.float64))
+    assert numerical_rank(M) == 3
+    assert numerical_rank(M.float()) == 2
+    assert numerical_rank(M.bfloat16()) == 1
+
+
+def test_the_tolerance_is_relative_and_strict() -> None:
+    M = 1000 * torch.diag(torch.tensor([1.0, 0.5, 0.25]))
+    assert numerical_rank(M, rtol=0.4) == 2
+    assert numerical_rank(M, rtol=0.5) == 1
+    assert numerical_rank(M, rtol=0) == 3
+
+
+@pytest.mark.parametrize("rtol", [None, 0, 0.5])
+def test_the_zero_matrix_has_rank_zero(rtol: float | None) -> None:
+    assert numerical_rank(torch.zeros(3, 5), rtol) == 0
+
+
+@pytest.mark.parametrize("rtol", [-1e-9, math.nan])
+def test_a_senseless_tolerance_is_refused(rtol: float) -> None:
+    with pytest.raises(ValueError, match="need rtol >= 0, got"):
+        numerical_rank(torch.eye(3), rtol)
+
+
+# truncated_svd
+
+
+@given(shapes, seeds)
+def test_truncation_agrees_with_scipy(
+    shape: tuple[int, int], seed: int
+) -> None:
+    M = gaussian(*shape, seed=seed)
+    r = 1 + seed % min(shape)
+    U, S, Vh = truncated_svd(M, r)
+    u, s, vh = scipy.linalg.svd(M.numpy(), lapack_driver="gesvd")
+    assert (U.shape, S.shape, Vh.shape) == (
+        (shape[0], r),
+        (r,),
+        (r, shape[1]),
+    )
+    assert_close(S, torch.from_numpy(s[:r]))
+    # Singular vectors have no sign of their own; their products have.
+    product = u[:, :r] * s[:r] @ vh[:r]
+    assert_close(U * S @ Vh, torch.from_numpy(product))
+
+
+@given(shapes, seeds)
+def test_truncation_beats_every_rival(
+    shape: tuple[int, int], seed: int
+) -> None:
+    m, n = shape
+    M = gaussian(m, n, seed=seed)
+    r = 1 + seed % min(m, n)
+    U, S, Vh = truncated_svd(M, r)
+    error = torch.linalg.norm(M - U * S @ Vh)
+    # The strongest rival with a given row space: project M onto it.
+    Q = torch.linalg.qr(gaussian(n, r, seed=seed + 1)).Q
+    assert error <= torch.linalg.norm(M - M @ Q @ Q.T) + 1e-12
+
+
+def test_the_error_is_the_discarded_spectrum() -> None:
+    M = gaussian(7, 5)
+    s = torch.linalg.svdvals(M)
+    U, S, Vh = truncated_svd(M, 3)
+    rest = M - U * S @ Vh
+    assert_close(torch.linalg.norm(rest), s[3:].square().sum().sqrt())
+    assert_close(torch.linalg.matrix_norm(rest, 2), s[3])
+
+
+# randomized_svd
+
+
+def test_randomized_is_exact_on_a_matrix_of_that_rank() -> None:
+    M = gaussian(40, 6) @ gaussian(6, 30, seed=1)
+    U, S, Vh = randomized_svd(M, 6, generator=generator(2))
+    assert (U.shape, S.shape, Vh.shape) == ((40, 6), (6,), (6, 30))
+    assert_close(U * S @ Vh, M)
+    assert_close(U.T @ U, torch.eye(6).double())
+    assert_close(Vh @ Vh.T, torch.eye(6).double())
+
+
+@given(shapes, seeds)
+def test_randomized_with_every_column_is_exact(
+    shape: tuple[int, int], seed: int
+) -> None:
+    M = gaussian(*shape, seed=seed)
+    r = 1 + seed % min(shape)
+    U, S, Vh = randomized_svd(M, r, oversample=9, generator=generator(seed))
+    exact_U, exact_S, exact_Vh = truncated_svd(M, r)
+    assert_close(S, exact_S)
+    assert_close(U * S @ Vh, exact_U * exact_S @ exact_Vh)
+
+
+@pytest.mark.parametrize("power", [0, 1, 3])
+def test_randomized_agrees_with_scikit_learn(power: int) -> None:
+    M = decaying(60, 50)
+    U, S, Vh = randomized_svd(
+        M, 5, oversample=20, power=power, generator=generator(3)
+    )
+    u, s, vh = sklearn_randomized_svd(
+        M.numpy(), 5, n_oversamples=20, n_iter=power, random_state=3
+    )
+    assert_close(S, torch.from_numpy(s), rtol=1e-4, atol=0)
+    product = torch.from_numpy(u * s @ vh)
+    assert_close(U * S @ Vh, product, rtol=0, atol=1e-4)
+
+
+def test_the_mean_error_is_within_the_bound_of_halko_et_al() -> None:
+    """Theorem 10.5: E‖M - QQᵀM‖_F <= (1 + r/(p - 1))^½ (Σ_{j>r} s_j²)^½."""
+    r, p = 4, 4
+    M = 0.8 ** torch.arange(30) * torch.linalg.qr(gaussian(40, 30)).Q
+    s = torch.linalg.svdvals(M)
+    bound = math.sqrt((1 + r / (p - 1)) * float(s[r:].square().sum()))
+    errors = []
+    for seed in range(200):
+        # All r + p directions, as in the theorem: nothing is cut off.
+        U, _, _ = randomized_svd(
+            M, r + p, oversample=0, power=0, generator=generator(seed)
+        )
+        errors.append(float(torch.linalg.norm(M - U @ (U.T @ M))))
+    assert np.mean(errors) <= bound
+    # The bound is not so loose that anything would pass.
+    assert np.mean(errors) >= 0.5 * bound
+
+
+def test_power_steps_and_oversampling_help() -> None:
+    M = 0.95 ** torch.arange(60) * torch.linalg.qr(gaussian(80, 60)).Q
+    best = torch.linalg.norm(M - _product(truncated_svd(M, 8)))
+
+    def excess(oversample: int, power: int) -> float:
+        errors = [
+            torch.linalg.norm(
+                M
+                - _product(
+                    randomized_svd(M, 8, oversample, power, generator(seed))
+                )
+            )
+            / best
+            - 1
+            for seed in range(10)
+        ]
+        return float(np.mean(errors))
+
+    assert 0 <= excess(8, 4) < excess(8, 1) < excess(8, 0) < excess(0, 0)
+
+
+def test_small_singular_values_survive_many_power_steps() -> None:
+    """Without QR between products, rounding would leave one direction."""
+    s = 10.0 ** -torch.arange(8).double()
+    U = torch.linalg.qr(gaussian(30, 8)).Q
+    V = torch.linalg.qr(gaussian(20, 8, seed=1)).Q
+    _, S, _ = randomized_svd(U * s @ V.T, 6, power=6, generator=generator(2))
+    assert_close(S, s[:6], rtol=1e-6, atol=0)
+
+
+def test_only_the_generator_decides() -> None:
+    M = gaussian(20, 20)
+    torch.manual_seed(1)
+    first = randomized_svd(M, 3, generator=generator(7))
+    torch.manual_seed(2)
+    again = randomized_svd(M, 3, generator=generator(7))
+    other = randomized_svd(M, 3, generator=generator(8))
+    for a, b in zip(first, again, strict=True):
+        assert torch.equal(a, b)
+    assert not torch.equal(first[1], other[1])
+
+
+def test_without_a_generator_the_global_seed_decides() -> None:
+    M = gaussian(20, 20)
+    torch.manual_seed(1)
+    first = randomized_svd(M, 3)
+    torch.manual_seed(1)
+    assert torch.equal(first[1], randomized_svd(M, 3)[1])
+
+
+def test_the_test_matrix_is_gaussian() -> None:
+    """Of the identity, the sample is the Gaussian matrix itself."""
+    angles = []
+    for seed in range(300):
+        U, _, _ = randomized_svd(
+            torch.eye(2).double(), 1, oversample=0, generator=generator(seed)
+        )
+        angles.append(math.atan2(U[1, 0], U[0, 0]) % math.pi / math.pi)
+    # A Gaussian vector points in every direction alike.
+    assert scipy.stats.kstest(angles, "uniform").pvalue > 0.01
+
+
+@pytest.mark.parametrize(("oversample", "power"), [(-1, 0), (0, -1)])
+def test_negative_settings_are_refused(oversample: int, power: int) -> None:
+    with pytest.raises(ValueError, match="need oversample >= 0 and power"):
+        randomized_svd(torch.eye(3), 1, oversample, power)
+
+
+# What both refuse, and keep
+
+
+@pytest.mark.parametrize("svd", [truncated_svd, randomized_svd])
+@pytest.mark.parametrize("r", [0, -1, 61, 2.0, True, "2"])
+def test_the_rank_must_fit(svd, r: object) -> None:
+    with pytest.raises(ValueError, match=r"need 1 <= r <= 60, got"):
+        svd(torch.zeros(60, 80), r)
+
+
+@pytest.mark.parametrize("svd", [truncated_svd, randomized_svd])
+def test_numpy_integers_are_ranks(svd) -> None:
+    assert svd(gaussian(6, 5), np.int64(2))[1].shape == (2,)
+
+
+@pytest.mark.parametrize("svd", [truncated_svd, randomized_svd])
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+def test_the_dtype_is_kept(svd, dtype: torch.dtype) -> None:
+    assert {t.dtype for t in svd(gaussian(6, 5).to(dtype), 2)} == {dtype}
+
+
+@pytest.mark.parametrize(
+    "function",
+    [
+        numerical_rank,
+        lambda M: truncated_svd(M, 1),
+        lambda M: randomized_svd(M, 1),
+    ],
+)
+@pytest.mark.parametrize(
+    ("M", "message"),
+    [
+        (torch.ones(3), r"non-empty matrix, got shape \(3,\)"),
+        (torch.ones(2, 2, 2), "non-empty matrix"),
+        (torch.ones(0, 3), "non-empty matrix"),
+        (torch.ones(2, 2).long(), "floating-point matrix, got torch.int64"),
+        (torch.ones(2, 2).cfloat(), "real floating-point"),
+        (torch.tensor([[1.0, math.nan]]), "not finite"),
+        (torch.tensor([[1.0, math.inf]]), "not finite"),
+    ],
+)
+def test_what_is_no_matrix_is_refused(function, M: Tensor, message) -> None:
+    with pytest.raises(ValueError, match=message):
+        function(M)
+
+
+# The spectrum in one number
+
+
+def test_energy_of_a_known_spectrum() -> None:
+    assert_close(
+        energy(torch.tensor([4.0, 3.0, 0.0])), torch.tensor([0.64, 1.0, 1.0])
+    )
+
+
+@given(shapes, seeds)
+def test_energy_is_what_truncation_keeps(
+    shape: tuple[int, int], seed: int
+) -> None:
+    M = gaussian(*shape, seed=seed)
+    r = 1 + seed % min(shape)
+    kept = _product(truncated_svd(M, r)).square().sum()
+    share = energy(torch.linalg.svdvals(M))[r - 1]
+    assert_close(share, kept / M.square().sum())
+
+
+@given(spectra)
+def test_measures_are_ordered_and_bounded(S: Tensor) -> None:
+    shares = energy(S)
+    assert shares[-1] == 1
+    assert (shares[1:] >= shares[:-1]).all()
+    rank = int((S > 0).sum())
+    tiny = 1e-9
+    assert 1 <= stable_rank(S) <= rank + tiny
+    assert 1 - tiny <= effective_rank(S) <= rank + tiny
+
+
+@given(spectra, st.sampled_from([1e-30, 0.5, 1e30]))
+def test_measures_do_not_depend_on_the_scale(S: Tensor, c: float) -> None:
+    assert_close(energy(c * S), energy(S))
+    assert math.isclose(stable_rank(c * S), stable_rank(S), rel_tol=1e-9)
+    assert math.isclose(effective_rank(c * S), effective_rank(S), rel_tol=1e-9)
+
+
+@given(spectra)
+def test_effective_rank_agrees_with_scipy(S: Tensor) -> None:
+    expected = math.exp(scipy.stats.entropy(S.numpy()))
+    assert math.isclose(effective_rank(S), expected, rel_tol=1e-9)
+
+
+def test_equal_values_count_fully() -> None:
+    assert stable_rank(torch.full((5,), 3.0)) == 5
+    assert math.isclose(effective_rank(torch.full((5,), 3.0)), 5)
+
+
+def test_stable_rank_is_a_ratio_of_norms() -> None:
+    M = gaussian(8, 5)
+    ratio = torch.linalg.norm(M) / torch.linalg.matrix_norm(M, 2)
+    s = torch.linalg.svdvals(M)
+    assert math.isclose(stable_rank(s), float(ratio**2), rel_tol=1e-12)
+
+
+def test_energy_is_cumulated_in_double_precision() -> None:
+    """In float32, adding 1e-9 to 1 would change nothing, ever."""
+    S = torch.full((1_000_001,), 1e-4, dtype=torch.float32)
+    S[0] = 1.0
+    expected = 1 / (1 + 1_000_000 * float(S[1]) ** 2)
+    assert math.isclose(energy(S)[0], expected, rel_tol=1e-6)
+
+
+@pytest.mark.parametrize("measure", [energy, stable_rank, effective_rank])
+@pytest.mark.parametrize(
+    ("S", "message"),
+    [
+        (torch.ones(2, 2), "1-D tensor"),
+        (torch.ones(0), "1-D tensor"),
+        (torch.tensor([1.0, 2.0]), "largest first"),
+        (torch.tensor([1.0, -1.0]), "need singular values >= 0"),
+        (torch.tensor([1.0, math.nan]), "finite"),
+        (torch.zeros(3), "all singular values are zero"),
+    ],
+)
+def test_what_is_no_spectrum_is_refused(measure, S: Tensor, message) -> None:
+    with pytest.raises(ValueError, match=message):
+        measure(S)
+
+
+def _product(svd: tuple[Tensor, Tensor, Tensor]) -> Tensor:
+    U, S, Vh = svd
+    return U * S @ Vh

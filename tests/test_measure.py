@@ -1,0 +1,332 @@
+"""Counts against arithmetic; timings against functions of known duration."""
+
+import gc
+import time
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+from torch import nn
+from torch.utils.checkpoint import checkpoint
+
+from lorabook import measure
+from lorabook.layers import LoRALinear
+from lorabook.measure import (
+    Ratio,
+    Timings,
+    compare_times,
+    count_flops,
+    parameter_count,
+    saved_bytes,
+)
+
+sizes = st.integers(1, 9)
+
+
+# parameter_count
+
+
+def test_parameters_are_counted() -> None:
+    net = nn.Sequential(nn.Linear(7, 5), nn.BatchNorm1d(5))
+    assert parameter_count(net) == 7 * 5 + 5 + 5 + 5
+
+
+@given(sizes, sizes)
+def test_lora_trains_r_times_the_sum_of_widths(d_in: int, d_out: int) -> None:
+    r = min(d_in, d_out)
+    layer = LoRALinear(nn.Linear(d_in, d_out), r, 1.0)
+    assert parameter_count(layer, trainable_only=True) == r * (d_in + d_out)
+    assert parameter_count(layer) == (
+        r * (d_in + d_out) + d_in * d_out + d_out
+    )
+
+
+def test_a_shared_parameter_counts_once() -> None:
+    first, second = nn.Linear(4, 4), nn.Linear(4, 4)
+    second.weight = first.weight
+    assert parameter_count(nn.Sequential(first, second)) == 16 + 4 + 4
+
+
+# count_flops
+
+
+@given(sizes, sizes, sizes)
+def test_a_multiply_add_counts_two(m: int, k: int, n: int) -> None:
+    A, B = torch.ones(m, k), torch.ones(k, n)
+    assert count_flops(torch.matmul, A, B) == 2 * m * k * n
+
+
+def test_a_backward_pass_counts() -> None:
+    """Two more products: one for the weight, one for the input."""
+    layer = nn.Linear(6, 5)
+    x = torch.ones(4, 6, requires_grad=True)
+    forward = count_flops(layer, x)
+    assert forward == 2 * 4 * 6 * 5
+    assert count_flops(lambda: layer(x).sum().backward()) == 3 * forward
+
+
+def test_order_matters_for_flops() -> None:
+    d, r, n = 64, 4, 10
+    x, A, B = torch.ones(n, d), torch.ones(r, d), torch.ones(d, r)
+    assert count_flops(lambda: (x @ A.T) @ B.T) == 4 * n * d * r
+    assert count_flops(lambda: x @ (B @ A).T) == 2 * d * d * (r + n)
+
+
+def test_what_is_not_a_product_counts_nothing() -> None:
+    x = torch.ones(4, 4)
+    assert count_flops(lambda: (x + x, torch.linalg.svd(x))) == 0
+
+
+def test_flops_are_counted_in_silence(capsys) -> None:
+    count_flops(torch.matmul, torch.ones(2, 2), torch.ones(2, 2))
+    assert capsys.readouterr() == ("", "")
+
+
+# saved_bytes
+
+
+def x_of(n: int, d: int) -> torch.Tensor:
+    """Return an activation, as from an earlier layer that trains."""
+    return torch.ones(n, d, requires_grad=True)
+
+
+@pytest.mark.parametrize(
+    "wrap", [lambda net: net, lambda net: lambda x: net(x)]
+)
+def test_what_linear_layers_save(wrap) -> None:
+    """A trained one its input, a frozen one nothing, LoRA also x Aᵀ."""
+    n, d_in, d_out, r = 10, 8, 6, 3
+    base = nn.Linear(d_in, d_out)
+    assert saved_bytes(wrap(base), x_of(n, d_in)) == 4 * n * d_in
+    lora = LoRALinear(base, r, 1.0)
+    assert saved_bytes(wrap(base), x_of(n, d_in)) == 0
+    assert saved_bytes(wrap(lora), x_of(n, d_in)) == 4 * n * (d_in + r)
+
+
+def test_a_tensor_saved_twice_counts_once() -> None:
+    x = x_of(10, 8)
+    assert saved_bytes(lambda: x * x) == 4 * 80
+    assert saved_bytes(lambda: x.T @ x) == 4 * 80
+    one, two = nn.Linear(8, 6), nn.Linear(8, 4)
+    assert saved_bytes(lambda: (one(x), two(x))) == 4 * 80
+
+
+def test_a_saved_slice_keeps_its_whole_storage() -> None:
+    x = x_of(10, 8)
+    assert saved_bytes(lambda: x[:2].square()) == 4 * 80
+
+
+def test_an_output_may_be_what_is_saved() -> None:
+    x = x_of(10, 8).double()
+    assert saved_bytes(torch.exp, x) == 8 * 80
+
+
+def test_freed_addresses_are_not_mistaken() -> None:
+    """Each exp saves its own result, wherever it lies."""
+    x = x_of(10, 8)
+    assert saved_bytes(lambda: [x.exp() for _ in range(20)]) == 20 * 320
+
+
+def test_parameters_in_a_closure_are_left_out_views_too() -> None:
+    W = nn.Parameter(torch.ones(6, 8))
+    frozen = nn.Parameter(torch.ones(6, 8), requires_grad=False)
+    x = x_of(10, 8)
+    assert saved_bytes(lambda: x @ W.T) == 320
+    assert saved_bytes(lambda: x @ frozen.T) == 0
+    assert saved_bytes(lambda: x @ frozen[:3].T) == 0
+
+
+def test_raw_weights_are_left_out_when_named() -> None:
+    W = torch.ones(6, 8, requires_grad=True)
+    x = x_of(10, 8)
+    assert saved_bytes(lambda: x @ W.T) == 4 * (80 + 48)
+    assert saved_bytes(lambda: x @ W.T, exclude=[W]) == 4 * 80
+    assert saved_bytes(lambda: x @ W.T, exclude=iter([W, x])) == 0
+
+
+def test_checkpointing_keeps_the_input_alone() -> None:
+    net = nn.Sequential(nn.Linear(8, 16), nn.ReLU(), nn.Linear(16, 8))
+    x = x_of(10, 8)
+    assert saved_bytes(net, x) == 4 * 10 * (8 + 16)
+    kept = saved_bytes(lambda: checkpoint(net, x, use_reentrant=False))
+    assert kept == 4 * 10 * 8
+
+
+def test_gradients_are_on_inside_and_as_before_outside() -> None:
+    with torch.no_grad():
+        assert saved_bytes(torch.exp, x_of(10, 8)) == 320
+        assert not torch.is_grad_enabled()
+
+
+def test_without_gradients_nothing_is_saved() -> None:
+    assert saved_bytes(torch.exp, torch.ones(10, 8)) == 0
+
+
+# Timings and Ratio
+
+
+TIMINGS = Timings({"a": (1.0, 4.0, 3.0), "b": (2.0, 2.0, 2.0)})
+
+
+def test_a_ratio_is_of_pairs() -> None:
+    """The median of the ratios is not the ratio of the medians."""
+    timings = Timings({"a": (1.0, 4.0, 9.0), "b": (1.0, 2.0, 10.0)})
+    assert timings.ratio("a", "b").median == 1.0
+    assert timings.median("a") / timings.median("b") == 2.0
+
+
+@given(st.lists(st.floats(0.1, 10), min_size=1, max_size=9))
+def test_a_ratio_has_numpys_quartiles(times: list[float]) -> None:
+    timings = Timings({"a": tuple(times), "b": (2.0,) * len(times)})
+    ratio = timings.ratio("a", "b")
+    expected = np.percentile(np.array(times) / 2, [25, 50, 75])
+    assert [ratio.low, ratio.median, ratio.high] == expected.tolist()
+    assert timings.median("a") == np.median(times)
+
+
+def test_a_ratio_to_itself_is_one() -> None:
+    assert TIMINGS.ratio("a", "a") == Ratio(1.0, 1.0, 1.0)
+
+
+@pytest.mark.parametrize(
+    ("ratio", "text"),
+    [
+        (Ratio(0.521, 0.489, 0.5501), "0.52 (0.49 to 0.55)"),
+        (Ratio(12.0, 9.5, 13.25), "12.00 (9.50 to 13.25)"),
+        (Ratio(0.00412, 0.0039, 0.0051), "0.0041 (0.0039 to 0.0051)"),
+        (Ratio(0.0, 0.0, 0.0), "0.00 (0.00 to 0.00)"),
+    ],
+)
+def test_a_ratio_prints_short(ratio: Ratio, text: str) -> None:
+    assert str(ratio) == text
+
+
+@pytest.mark.parametrize(
+    "ask",
+    [
+        lambda: TIMINGS.median("c"),
+        lambda: TIMINGS.ratio("c", "a"),
+        lambda: TIMINGS.ratio("a", "c"),
+    ],
+)
+def test_an_unknown_name_is_named(ask) -> None:
+    with pytest.raises(ValueError, match=r"^timed 'a', 'b'; there is no 'c'$"):
+        ask()
+
+
+def test_results_cannot_be_changed() -> None:
+    with pytest.raises(AttributeError):
+        TIMINGS.seconds = {}
+    with pytest.raises(AttributeError):
+        Ratio(1.0, 1.0, 1.0).median = 0.5
+
+
+# compare_times
+
+
+def test_times_are_those_of_the_functions() -> None:
+    timings = compare_times(
+        {
+            "short": lambda: time.sleep(0.002),
+            "long": lambda: time.sleep(0.006),
+        },
+        rounds=5,
+    )
+    # A sleep is never shorter; on a busy machine it may be longer.
+    assert timings.median("short") >= 0.002
+    assert timings.median("long") >= 0.006
+    assert timings.ratio("long", "short").median > 1
+    assert {len(t) for t in timings.seconds.values()} == {5}
+
+
+class FakeClock:
+    """Time passes only inside the functions timed: exact arithmetic."""
+
+    def __init__(self) -> None:
+        self.now = 0.0
+        self.calls: list[str] = []
+
+    def perf_counter(self) -> float:
+        return self.now
+
+    def function(self, name: str, seconds: float):
+        def run() -> None:
+            self.calls.append(name)
+            self.now += seconds
+
+        return run
+
+
+@pytest.fixture
+def clock(monkeypatch) -> FakeClock:
+    clock = FakeClock()
+    monkeypatch.setattr(measure, "time", clock)
+    return clock
+
+
+def test_seconds_are_of_one_call(clock: FakeClock) -> None:
+    timings = compare_times(
+        {"a": clock.function("a", 1e-5), "b": clock.function("b", 0.5)}
+    )
+    assert np.allclose(timings.seconds["a"], 1e-5)
+    assert np.allclose(timings.seconds["b"], 0.5)
+    assert len(timings.seconds["a"]) == 15
+
+
+def test_short_functions_fill_a_measurement(clock: FakeClock) -> None:
+    rounds = 40
+    compare_times({"a": clock.function("a", 1e-6)}, rounds)
+    # 3000 calls fill one; warm-up and calibration are called besides.
+    assert 3000 <= len(clock.calls) / rounds < 6000
+
+
+def test_long_functions_are_not_repeated(clock: FakeClock) -> None:
+    compare_times({"a": clock.function("a", 0.1)}, rounds=4)
+    # Once to warm up, once to calibrate, once a round.
+    assert len(clock.calls) == 1 + 1 + 4
+
+
+def test_the_order_rotates(clock: FakeClock) -> None:
+    names = "abc"
+    compare_times({n: clock.function(n, 0.1) for n in names}, rounds=4)
+    assert "".join(clock.calls[-12:]) == "abc" + "bca" + "cab" + "abc"
+
+
+@pytest.mark.parametrize("enabled", [True, False])
+def test_the_garbage_collector_waits(enabled: bool) -> None:
+    seen = set()
+    was_enabled = gc.isenabled()
+    (gc.enable if enabled else gc.disable)()
+    try:
+        compare_times({"a": lambda: seen.add(gc.isenabled())}, rounds=2)
+        assert seen == {False}
+        assert gc.isenabled() == enabled
+        with pytest.raises(ZeroDivisionError):
+            compare_times({"a": lambda: 1 / 0})
+        assert gc.isenabled() == enabled
+    finally:
+        (gc.enable if was_enabled else gc.disable)()
+
+
+def test_a_gpu_is_waited_for(clock: FakeClock, monkeypatch) -> None:
+    """Queued work ends during `synchronize`; its time must be counted."""
+    queued = []
+
+    def synchronize() -> None:
+        clock.now += 0.1 * len(queued)
+        queued.clear()
+
+    monkeypatch.setattr(torch.cuda, "is_initialized", lambda: True)
+    monkeypatch.setattr(torch.cuda, "synchronize", synchronize)
+    timings = compare_times({"a": lambda: queued.append(1)}, rounds=3)
+    assert np.allclose(timings.seconds["a"], 0.1)
+
+
+@pytest.mark.parametrize(
+    ("functions", "rounds"), [({}, 5), ({"a": lambda: None}, 0)]
+)
+def test_nothing_to_time_is_refused(functions, rounds: int) -> None:
+    with pytest.raises(ValueError, match="at least one function and one r"):
+        compare_times(functions, rounds)
