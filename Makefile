@@ -93,8 +93,10 @@ lock: .venv/.installed ## refresh the pins in requirements.txt
 	  | grep -vE '^(nvidia-|cuda-|triton)'; \
 	  echo "-e ."; } > requirements.new && mv requirements.new requirements.txt
 
-assets: .venv/.installed ## rewrite the explorables' data and still pictures
+assets: .venv/.installed ## rewrite the drawn figures and the explorables' data
 	@$(BIN)/python extensions/make_explorable_assets.py
+	@for script in assets/figures/*.py; do \
+	  $(BIN)/python $$script || exit 1; done
 
 clean: ## delete everything that was built (.venv stays)
 	@rm -rf _build build dist *.egg-info

@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import base64
 import hashlib
+import html
 import mimetypes
 import os
 import re
@@ -57,6 +58,8 @@ METADATA = {
         "pygments_lexer": "ipython3",
     },
 }
+TOKEN = re.compile(r"\\(?:[A-Za-z]+|.|$)|.", re.S)
+CONTROL_WORD = re.compile(r"(?<!\\)(?:\\\\)*\\[A-Za-z]+$")
 RULES = {"text-left": ":--", "text-center": ":-:", "text-right": "--:"}
 
 
@@ -111,7 +114,7 @@ def expand(tex: str, macros: dict[str, Any], depth: int = 0) -> str:
 
 def _token(tex: str, at: int) -> str:
     """Return the TeX token at a position: a control sequence or a letter."""
-    match = re.compile(r"\\(?:[A-Za-z]+|.|$)|.", re.S).match(tex, at)
+    match = TOKEN.match(tex, at)
     assert match
     return match[0]
 
@@ -134,10 +137,18 @@ def _join(parts: list[str]) -> str:
     r"""Join pieces of TeX; `\lVert` and `x` must not become `\lVertx`."""
     joined = ""
     for part in parts:
-        if part[:1].isalpha() and re.search(r"\\[A-Za-z]+$", joined):
+        if re.match("[A-Za-z]", part) and CONTROL_WORD.search(joined):
             joined += " "
         joined += part
     return joined
+
+
+def outside_environments(tex: str) -> str:
+    """Return what is left of a formula without matrices, cases, ..."""
+    inner = r"\\begin\{(\w+\*?)\}(?:(?!\\begin).)*?\\end\{\1\}"
+    while (rest := re.sub(inner, "", tex, flags=re.S)) != tex:
+        tex = rest
+    return tex
 
 
 def display(tex: str, number: str = "", environment: bool = False) -> str:
@@ -153,9 +164,7 @@ def display(tex: str, number: str = "", environment: bool = False) -> str:
             r"\\(begin|end)\{(align|alignat|gather)\*?\}", r"\\\1{\2ed}", tex
         )
         tex = re.sub(r"\\(begin|end)\{multline\*?\}", r"\\\1{gathered}", tex)
-    elif r"\\" in tex and not re.match(
-        r"\\begin\{(align|gather|aligned|split)", tex
-    ):
+    elif r"\\" in outside_environments(tex):
         tex = rf"\begin{{aligned}} {tex} \end{{aligned}}"
     return rf"{tex} \tag{{{number}}}" if number else tex
 
@@ -229,8 +238,9 @@ class Writer:
         self.macros = mathjax.get("tex", {}).get("macros", {})
         self.formats = config.numfig_format
         self.numbers = app.env.toc_fignumbers.get(docname, {})
+        number = app.env.toc_secnumbers.get(docname, {}).get("") or ()
+        self.chapter = "".join(f"{part}." for part in number)
         self.folder = Path(app.srcdir)
-        self.attachments: dict[str, dict[str, str]] = {}
         # A notebook travels: the address of a preview is of no use in it.
         base = config.html_baseurl
         local = urlsplit(base).hostname in (None, "localhost", "127.0.0.1")
@@ -283,7 +293,8 @@ class Writer:
     def block_title(self, node: nodes.Element) -> list[Block]:
         """Write a heading, or a bold line where there is no section."""
         if isinstance(node.parent, nodes.section):
-            return [self.heading(node)]
+            top = isinstance(node.parent.parent, nodes.document)
+            return [self.heading(node, self.chapter if top else "")]
         return [f"**{self.text(node)}**"]
 
     block_rubric = block_dropdown_title = block_sd_tab_label = block_title
@@ -375,7 +386,7 @@ class Writer:
 
     def block_table(self, node: nodes.Element) -> list[Block]:
         """Write a table; one without a head gets an empty one."""
-        found = list(node.findall(nodes.row))
+        found: list[Any] = list(node.findall(nodes.row))
         rows = [[self.cell(entry) for entry in row.children] for row in found]
         if not any(node.findall(nodes.thead)):
             rows.insert(0, [""] * len(rows[0]))
@@ -385,8 +396,8 @@ class Writer:
             rules.append(rule[0] if rule else "---")
         rows.insert(1, rules)
         table = "\n".join(f"| {' | '.join(row)} |" for row in rows)
-        titled = isinstance(node.children[0], nodes.title)
-        return [*([self.caption("table", node[0])] if titled else []), table]
+        titles = [x for x in node.children if isinstance(x, nodes.title)]
+        return [*(self.caption("table", title) for title in titles), table]
 
     def cell(self, entry: nodes.Element) -> str:
         """Return the content of a table's cell, which is one line."""
@@ -467,7 +478,7 @@ class Writer:
 
     def tex(self, node: nodes.Element) -> str:
         """Return a formula without comments, labels and macros."""
-        tex = re.sub(r"(?<!\\)%.*|\\label\{[^}]*\}", "", node.astext())
+        tex = re.sub(r"[ \t]*(?<!\\)%.*|\\label\{[^}]*\}", "", node.astext())
         return expand(tex.strip(), self.macros)
 
     def inline_math(self, node: nodes.Element) -> str:
@@ -497,26 +508,20 @@ class Writer:
         return "" if text.startswith("<svg") else text
 
     def inline_image(self, node: nodes.Element) -> str:
-        """Write a picture, which the cell carries as an attachment."""
-        uri, alt = node["uri"], escape(node.get("alt", ""))
+        """Write a picture inline: JupyterLab attaches no SVG to a cell."""
+        uri, alt = node["uri"], html.escape(node.get("alt", ""))
         path, kind = self.folder / uri, mimetypes.guess_type(uri)[0]
-        if "://" in uri:
-            return f"![{alt}]({uri})"
-        if not path.is_file() or not kind:
-            return alt
-        content = base64.b64encode(path.read_bytes()).decode()
-        self.attachments[path.name] = {kind: content}
-        return f"![{alt}](attachment:{quote(path.name)})"
+        if path.is_file() and kind:
+            content = base64.b64encode(path.read_bytes()).decode()
+            uri = f"data:{kind};base64,{content}"
+        return f'<img alt="{alt}" src="{uri}">'
 
 
 # Notebooks ------------------------------------------------------------------
 
 
 def notebook(
-    blocks: list[Block],
-    source: list[Any],
-    repository: str = "",
-    attachments: dict[str, dict[str, str]] | None = None,
+    blocks: list[Block], source: list[Any], repository: str = ""
 ) -> Any:
     """Assemble a notebook.
 
@@ -529,8 +534,6 @@ def notebook(
         show at all stands before the next one that it does show.
     repository
         "owner/name" on GitHub, if it is known.
-    attachments
-        The pictures: file name -> {media type: base64}.
     """
     waiting = [i for i, cell in enumerate(source) if cell.cell_type == "code"]
     cells: list[Any] = []
@@ -541,14 +544,6 @@ def notebook(
         seen[text] += 1
         key = hashlib.sha256(f"{seen[text]} {text}".encode()).hexdigest()
         cells.append(new_cell(text, id=key[:12], **extra))
-
-    def add_text(text: str) -> None:
-        used = {
-            name: picture
-            for name, picture in (attachments or {}).items()
-            if f"(attachment:{quote(name)})" in text
-        }
-        add(new_markdown_cell, text, **({"attachments": used} if used else {}))
 
     def add_code(last: int) -> None:
         if waiting and not any(cell.cell_type == "code" for cell in cells):
@@ -563,7 +558,7 @@ def notebook(
     run: list[str] = []
     for block in [*blocks, Code(len(source))]:
         if run and (isinstance(block, Code) or block.startswith("#")):
-            add_text("\n\n".join(run))
+            add(new_markdown_cell, "\n\n".join(run))
             run = []
         if isinstance(block, str):
             run.append(block)
@@ -627,10 +622,8 @@ def write_notebook(app: Sphinx, doctree: nodes.document, docname: str) -> None:
         Path(app.env.doc2path(docname)).read_text(encoding="utf8"),
         app.env.myst_config,  # type: ignore[attr-defined]
     ).cells
-    writer = Writer(app, docname)
-    blocks = writer.blocks(doctree)
-    repository = app.config.launch_repository
-    made = notebook(blocks, source, repository, writer.attachments)
+    blocks = Writer(app, docname).blocks(doctree)
+    made = notebook(blocks, source, app.config.launch_repository)
     text = nbformat.writes(made) + "\n"  # type: ignore[no-untyped-call]
     for path in targets(app, docname):
         if not path.exists() or path.read_text(encoding="utf8") != text:

@@ -11,14 +11,7 @@ from IPython import get_ipython
 from IPython.display import Markdown, display
 from torch import Tensor
 
-try:
-    from lorabook.explorables import show
-except ModuleNotFoundError:  # INTERIM
-
-    def show(name: str, **attributes: Any) -> None:  # type: ignore
-        """INTERIM."""
-        print("explorable", name)
-
+from lorabook.explorables import show
 
 __all__ = ["report", "show", "show_source"]
 

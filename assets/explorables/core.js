@@ -23,7 +23,7 @@
     }
     return (x < 0 ? "−" : "") + text;
   };
-  LR.percent = (x, digits = 2) => (100 * x).toFixed(digits) + " %";
+  LR.percent = (x, digits = 2) => (100 * x).toFixed(digits) + "%";
 
   /* ---- singular value decomposition ------------------------------------
      One-sided Jacobi: turn pairs of columns until all are orthogonal
@@ -104,7 +104,7 @@
       else if (typeof value === "boolean") el.toggleAttribute(key, value);
       else if (value != null) el.setAttribute(key, value);
     }
-    el.append(...children.flat().filter((child) => child != null));
+    el.append(...children.flat(2).filter((child) => child != null));
     return el;
   });
   LR.button = (text, onclick) => h("button", { type: "button", onclick }, text);
@@ -120,36 +120,35 @@
   LR.guess = (question, low, high, reveal) => {
     const input = h("input", { type: "number", id: "guess", step: "any" });
     const verdict = h("p", { role: "status", id: "verdict" });
-    const check = (event) => {
+    const check = async (event) => {
       event.preventDefault();
       const x = input.valueAsNumber;
       verdict.textContent = x >= low && x <= high
-        ? reveal(x)
+        ? await reveal(x)
         : `Type a number from ${low} to ${high} first.`;
     };
     return h("form", { class: "ask controls", novalidate: true,
                        onsubmit: check },
-      h("p", {}, h("strong", {}, "Guess first. "),
-        h("label", { for: "guess" }, question)),
+      h("p", {}, h("label", { for: "guess" },
+        h("strong", {}, "Guess first. "), question)),
       h("div", { class: "row" }, input,
         h("button", { type: "submit" }, "Check my guess"),
-        LR.button("Just show me", () => {
-          verdict.textContent = reveal(null);
+        LR.button("Just show me", async () => {
+          verdict.textContent = await reveal(null);
         })), verdict);
   };
 
-  /* Ease from 0 to 1; at once for readers who asked for less motion. */
-  let running = 0;
-  LR.animate = (ms, draw) => {
-    cancelAnimationFrame(running);
-    if (matchMedia("(prefers-reduced-motion: reduce)").matches) return draw(1);
-    const begin = performance.now();
-    const frame = (now) => {
-      const t = Math.min(1, Math.max(0, (now - begin) / ms));
-      draw(t * t * (3 - 2 * t));
-      if (t < 1) running = requestAnimationFrame(frame);
-    };
-    running = requestAnimationFrame(frame);
+  /* Call `move(event, first)` while `el` is dragged, from the first touch. */
+  LR.drag = (el, move) => {
+    let first = null;
+    el.addEventListener("pointerdown", (event) => {
+      event.stopPropagation();
+      el.setPointerCapture(event.pointerId);
+      move(event, (first = event));
+    });
+    el.addEventListener("pointermove", (event) => first && move(event, first));
+    for (const end of ["pointerup", "pointercancel"])
+      el.addEventListener(end, () => (first = null));
   };
 
   /* Data is a script that sets LR.data[name]. */
@@ -183,16 +182,15 @@
     --soft:color-mix(in srgb,var(--fg) 6%,var(--bg));
     --muted:color-mix(in srgb,var(--fg) 75%,var(--bg));
     --line:color-mix(in srgb,var(--fg) 22%,var(--bg));
-    --c1:color-mix(in srgb,#0a72d8 62%,var(--fg));
+    --c1:color-mix(in srgb,#3565ee 70%,var(--fg));
     --c2:color-mix(in srgb,#d55e00 72%,var(--fg));
     --c3:color-mix(in srgb,#009e73 62%,var(--fg));
     color:var(--fg);font-size:.95rem;line-height:1.5;text-align:start}
-  :host(:not([data-ready])){min-height:36rem}
   *{box-sizing:border-box}
   figure{margin:0;padding:1rem 1.1rem;border:1px solid var(--line);
     border-radius:.5rem;background:var(--bg);container-type:inline-size}
   figcaption{font-weight:700;font-size:1.1em;margin:0 0 .75rem}
-  p{margin:.5rem 0}
+  p{margin:.5rem 0}[hidden]{display:none!important}
   .row{display:flex;flex-wrap:wrap;gap:.5rem .75rem;align-items:center}
   .ask{margin:0 0 1rem;padding:.6rem .9rem;background:var(--soft);
     border-inline-start:4px solid var(--c2);border-radius:.25rem}
@@ -207,8 +205,8 @@
   legend,.name{font-weight:600}
   .option{display:inline-flex;gap:.35rem;align-items:center;min-height:1.9rem}
   input,select,button{font:inherit;color:var(--fg);accent-color:var(--c1)}
-  input[type=number],select,button{background:var(--bg);min-height:2.1rem;
-    border:1px solid var(--muted);border-radius:.3rem;padding:.15rem .55rem;
+  input[type=number],select,button{background:var(--bg);min-height:2rem;
+    border:1px solid var(--muted);border-radius:.3rem;padding:.1rem .5rem;
     max-width:100%}
   input[type=number]{width:5.4rem}
   input[type=range]{flex:1 1 9rem;min-width:6rem;height:2.1rem;margin:0}
@@ -227,8 +225,9 @@
   .note{min-height:3em;margin:.75rem 0 0}
   .hidden{position:absolute;width:1px;height:1px;overflow:hidden;
     clip-path:inset(50%);white-space:nowrap}
+  @media (forced-colors:active){:host{--fg:CanvasText;--bg:Canvas}}
   @media print{:host{--fg:#000;--bg:#fff}figure{break-inside:avoid}
-    :host(:not([data-ready])){min-height:0}.controls{display:none!important}}
+    .controls{display:none!important}}
   `;
 
   /* ---- the base class --------------------------------------------------- */
@@ -284,6 +283,24 @@
         this.complain(`${name}="${text}" does not fit: ${name} must be ` +
           `${allowed}. The figure starts with its default instead.`);
       return value === undefined ? fallback : value;
+    }
+
+    /* Ease from 0 to 1; at once for readers who asked for less motion. */
+    animate(ms, draw) {
+      this.stop();
+      if (matchMedia("(prefers-reduced-motion: reduce)").matches)
+        return draw(1);
+      const begin = performance.now();
+      const frame = (now) => {
+        const t = Math.min(1, Math.max(0, (now - begin) / ms));
+        if (t < 1) this.frame = requestAnimationFrame(frame);
+        draw(t * t * (3 - 2 * t));
+      };
+      this.frame = requestAnimationFrame(frame);
+    }
+
+    stop() {
+      cancelAnimationFrame(this.frame);
     }
 
     /* Tell screen readers, after a pause in the movement. */

@@ -43,11 +43,11 @@
         text += `<path class="${type}" d="M${points.map(plane.px)
           .join("L")}" ${more}/>`;
       },
-      label(at, words, type = "", side = [1, 0]) {
+      label(at, words, type, side, gap = 15) {
         const [x, y] = plane.px(at), size = Math.hypot(...side) || 1;
         const edge = half - 10;
         const put = (v, d) =>
-          Math.max(-edge, Math.min(edge, v + (15 * d) / size));
+          Math.max(-edge, Math.min(edge, v + (gap * d) / size));
         text += `<text class="${type}" x="${put(x, side[0])}" y="${
           put(y, -side[1]) + 5}">${words}</text>`;
       },
@@ -60,22 +60,20 @@
             x - 10 * u - 5 * v} ${y - 10 * v + 5 * u}L${
             x - 10 * u + 5 * v} ${y - 10 * v - 5 * u}Z"/>`;
         }
-        if (words) plane.label(tip, words, type, tip);
+        if (words) plane.label(tip, words, type, tip, 19);
       },
-      /* The grid of whole steps, sent through `map`: [x, y] -> [x, y]. */
-      grid(map = (p) => p, type = "grid") {
-        const end = plane.range * 1.15;
-        const step = LR.roundUp(end / 5);
-        for (let i = -Math.floor(end / step); i * step <= end; i++) {
-          plane.line([map([i * step, -end]), map([i * step, end])], type);
-          plane.line([map([-end, i * step]), map([end, i * step])], type);
+      /* The lines x = i and y = i for whole i, sent through `map`. */
+      grid(map) {
+        for (let i = -12; i <= 12; i++) {
+          plane.line([map([i, -12]), map([i, 12])], "grid");
+          plane.line([map([-12, i]), map([12, i])], "grid");
         }
       },
-      axes() {
+      axes(tick) {
         const r = plane.range * 1.15;
         plane.line([[-r, 0], [r, 0]], "axis");
         plane.line([[0, -r], [0, r]], "axis");
-        const tick = plane.range >= 2 ? Math.floor(plane.range) : 1;
+        if (!tick) return;
         plane.label([tick, 0], String(tick), "tick", [0, -1]);
         plane.label([0, tick], String(tick), "tick", [-1, 0]);
       },
@@ -87,32 +85,25 @@
       },
       /* A point to drag, or to move with the arrow keys.
          drag([x, y]) gets the new place, nudge([dx, dy, dz]) the step. */
-      handle(i, name, drag, nudge) {
+      handle(i, name, [low, high], drag, nudge) {
         const g = h("g", { class: `handle c${i + 1}`, tabindex: 0,
-          role: "slider", "aria-label": name });
+          role: "slider", "aria-label": name,
+          "aria-valuemin": low, "aria-valuemax": high });
         g.innerHTML = `<circle class="reach" r="20"/>${OUTLINES[i]}`;
         handles.append(g);
-        let place = [0, 0], grip = null;
+        let place = [0, 0], grip;
         const world = (event) => {
           const box = svg.getBoundingClientRect();
-          return [
-            ((event.clientX - box.left) / box.width * 2 - 1) * half,
-            (1 - (event.clientY - box.top) / box.height * 2) * half,
-          ].map((v) => v * plane.range / (half - 18));
+          const k = (2 * half * plane.range) / (half - 18);
+          return [((event.clientX - box.left) / box.width - 0.5) * k,
+            (0.5 - (event.clientY - box.top) / box.height) * k];
         };
-        g.addEventListener("pointerdown", (event) => {
-          g.setPointerCapture(event.pointerId);
-          const at = world(event);
-          grip = place.map((v, d) => v - at[d]);
-        });
-        g.addEventListener("pointermove", (event) => {
-          if (!grip) return;
-          const limit = plane.range * 1.08;
-          drag(world(event).map((v, d) =>
+        LR.drag(g, (event, first) => {
+          const at = world(event), limit = plane.range * 1.08;
+          if (event === first) grip = place.map((v, d) => v - at[d]);
+          else drag(at.map((v, d) =>
             Math.max(-limit, Math.min(limit, v + grip[d]))));
         });
-        for (const end of ["pointerup", "pointercancel"])
-          g.addEventListener(end, () => (grip = null));
         g.addEventListener("keydown", (event) => {
           const step = {
             ArrowRight: [1, 0, 0], ArrowLeft: [-1, 0, 0],
@@ -153,12 +144,16 @@
       type: "number", step: 0.1, inputmode: "decimal",
       "aria-label": `A, row ${Math.floor(k / n) + 1}, column ${k % n + 1}`,
       oninput: () => {
-        const bad = cells.find((c) => !(Math.abs(c.valueAsNumber) <= 100));
-        complain(bad ? `${bad.getAttribute("aria-label")}: type a number ` +
-          "from −100 to 100. Until then the picture stays as it is." : "");
-        if (!bad) change(k, cells[k].valueAsNumber);
+        if (wrong()) return;
+        complain("");
+        change(k, cells[k].valueAsNumber);
       },
+      // Not while a number is half typed.
+      onchange: () => wrong() && complain(`${wrong().ariaLabel}: type a ` +
+        "number from −100 to 100. Until then the picture stays as it is."),
     }));
+    const wrong = () =>
+      cells.find((cell) => !(Math.abs(cell.valueAsNumber) <= 100));
     const heads = cells.slice(0, n).map((_, j) =>
       h("span", { class: `c${j + 1}` }, `${LR.SHAPES[j]} a${LR.sub(j + 1)}`));
     const el = h("div", { class: "matrix", role: "group",
@@ -171,7 +166,7 @@
   };
 
   LR.planeCss = `
-  svg.plane{display:block;width:100%;aspect-ratio:1;
+  svg.plane{display:block;touch-action:pan-y;user-select:none;width:100%;aspect-ratio:1;
     border:1px solid var(--line);border-radius:.3rem}
   .plane path{fill:none;stroke:currentColor;stroke-width:1.5}
   .plane text{font-size:14px;fill:currentColor;text-anchor:middle;
@@ -183,22 +178,24 @@
   .plane .arrow{stroke-width:2.5}.plane .tip{fill:currentColor;stroke:none}
   .plane .body{stroke:var(--fg);stroke-width:2;
     fill:color-mix(in srgb,var(--fg) 9%,transparent)}
-  .plane .dash{stroke:var(--fg);stroke-width:2;stroke-dasharray:2 5;
+  .plane .dash{stroke:var(--fg);stroke-width:2.5;stroke-dasharray:.1 5;
     stroke-linecap:round}
+  .plane text.ink{fill:var(--fg)}
   .handle{cursor:grab;touch-action:none;outline:none}
   .handle:active{cursor:grabbing}
-  .handle>*{fill:currentColor;stroke:var(--bg);stroke-width:2}
-  .handle .reach{fill:transparent;stroke:none}
-  .handle:hover .reach{fill:currentColor;opacity:.15}
-  .handle:focus-visible .reach{stroke:var(--c1);stroke-width:3}
+  .plane .handle>*{fill:currentColor;stroke:var(--bg);stroke-width:2}
+  .plane .handle .reach{fill:transparent;stroke:none}
+  .plane .handle:hover .reach{fill:currentColor;opacity:.15}
+  .plane .handle:focus-visible .reach{stroke:var(--fg);stroke-width:3}
   .matrix{display:inline-grid;gap:.3rem .35rem;padding:0 .6rem .3rem;
-    grid-template-columns:repeat(var(--n),minmax(3rem,4.7rem));
+    grid-template-columns:repeat(var(--n),minmax(3rem,4.2rem));
     position:relative;text-align:center}
   .matrix::before,.matrix::after{content:"";position:absolute;top:1.7rem;
     bottom:0;width:.45rem;border:2px solid var(--fg)}
   .matrix::before{left:0;border-right:0}.matrix::after{right:0;border-left:0}
   .matrix input{width:100%;text-align:center;padding:.15rem .1rem;
     appearance:textfield}
+  .matrix ::-webkit-inner-spin-button{display:none}
   @media print{.handle .reach{display:none}}
   `;
 })();

@@ -1,0 +1,207 @@
+"""Write the explorables' data and their still pictures.
+
+    python extensions/make_explorable_assets.py
+
+writes ``assets/explorables/data/photo.js`` and the pictures in
+``assets/explorables/fallback``, which stand in where scripts do not run. Both
+are in git: run it again, or ``make assets``, only when this file or
+`lorabook.data.photo` changes.
+"""
+
+from __future__ import annotations
+
+import base64
+import io
+from collections.abc import Callable
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image
+
+from lorabook import data
+from lorabook.explorables import assets_folder
+
+Array = NDArray[np.float64]
+
+HEIGHT = 160
+PANEL, GAP, TITLE = 200, 12, 26
+# The colours of the explorables, on a plate of their own: without scripts,
+# nobody knows the theme of the page around.
+STYLE = (
+    "<style>svg{--bg:#fff;--ink:#222832;--soft:#d3d4d6;--c1:#2f53b6;"
+    "--c2:#a34f0e}@media(prefers-color-scheme:dark){svg{--bg:#14181e;"
+    "--ink:#ced6dd;--soft:#3d4248;--c1:#6387e9;--c2:#d38040}}"
+    "text{font:600 15px system-ui,sans-serif;fill:var(--ink);"
+    "text-anchor:middle;paint-order:stroke;stroke:var(--bg);stroke-width:4px}"
+    "path{fill:none;stroke-width:2;stroke:var(--ink)}"
+    ".g{stroke:var(--soft);stroke-width:1}path.c1{stroke:var(--c1)}"
+    "path.c2{stroke:var(--c2)}text.c1{fill:var(--c1)}"
+    "text.c2{fill:var(--c2)}</style>"
+)
+
+
+def photo_pixels() -> NDArray[np.uint8]:
+    """Return the photograph, 160 rows of 137 pixels from 0 to 255."""
+    grey = data.photo(HEIGHT).numpy()
+    pixels: NDArray[np.uint8] = np.rint(grey * 255).astype(np.uint8)
+    return pixels
+
+
+def photo_script() -> str:
+    """Return the script that hands the photograph to the explorables."""
+    pixels = photo_pixels()
+    rows, columns = pixels.shape
+    text = base64.b64encode(pixels.tobytes()).decode()
+    return (
+        f"LR.data.photo = {{rows: {rows}, columns: {columns}, "
+        f'pixels: "{text}"}};\n'
+    )
+
+
+def svg(width: float, height: float, body: str) -> str:
+    """Wrap `body` in a picture that follows the theme."""
+    return (
+        '<svg xmlns="http://www.w3.org/2000/svg" '
+        f'viewBox="0 0 {width:g} {height:g}">{STYLE}'
+        f'<rect width="100%" height="100%" rx="8" style="fill:var(--bg)"/>'
+        f"{body}</svg>\n"
+    )
+
+
+def panels(pictures: list[tuple[str, str]]) -> str:
+    """Set titled squares out in two columns."""
+    body = ""
+    for k, (title, content) in enumerate(pictures):
+        x = GAP + k % 2 * (PANEL + GAP)
+        y = GAP + k // 2 * (PANEL + TITLE + GAP)
+        half = PANEL / 2
+        body += (
+            f'<text x="{x + half:g}" y="{y + 16}">{title}</text>'
+            f'<svg x="{x}" y="{y + TITLE}" width="{PANEL}" height="{PANEL}" '
+            f'viewBox="{-half:g} {-half:g} {PANEL} {PANEL}">'
+            f'{content}</svg><path class="g" d="M{x} {y + TITLE}'
+            f'h{PANEL}v{PANEL}h{-PANEL}z"/>'
+        )
+    width = 2 * PANEL + 3 * GAP
+    return svg(width, 2 * (PANEL + TITLE) + 3 * GAP, body)
+
+
+class Plane:
+    """A picture of the square from -reach to reach, y upwards."""
+
+    def __init__(self, reach: float):
+        self.scale = PANEL / 2 / reach
+        self.body = ""
+        for d in ("M-100 0H100", "M0-100V100"):
+            self.body += f'<path class="g" d="{d}"/>'
+
+    def line(self, points: Array, kind: str = "") -> None:
+        """Draw through `points`, shape (n, 2)."""
+        steps = (points * [self.scale, -self.scale]).round(1)
+        d = "L".join(f"{x:g} {y:g}" for x, y in steps + 0.0)
+        self.body += f'<path class="{kind}" d="M{d}"/>'
+
+    def arrow(self, tip: Array, kind: str, label: str) -> None:
+        """Draw from the origin to `tip`, shape (2,), and name it."""
+        size = float(np.hypot(*tip))
+        along = tip / size * 9 / self.scale
+        across = np.array([-along[1], along[0]]) / 2
+        self.line(np.array([0 * tip, tip]), kind)
+        barbs = [tip - along + across, tip, tip - along - across]
+        self.line(np.array(barbs), kind)
+        x, y = (tip + tip / size * 18 / self.scale) * self.scale
+        self.body += (
+            f'<text class="{kind}" x="{x:.1f}" y="{5 - y:.1f}">{label}</text>'
+        )
+
+
+def circle() -> Array:
+    """Return points of the unit circle, shape (2, 61)."""
+    angle = np.linspace(0, 2 * np.pi, 61)
+    return np.array([np.cos(angle), np.sin(angle)])
+
+
+def image_of(
+    M: Array, columns: Array, names: tuple[str, str], reach: float
+) -> str:
+    """Draw what M makes of the circle and of two `columns`."""
+    plane = Plane(reach)
+    plane.line((M @ circle()).T)
+    for k in (0, 1):
+        plane.arrow((M @ columns)[:, k], f"c{k + 1}", names[k])
+    return plane.body
+
+
+def rank_collapse() -> str:
+    """Draw an ellipse on its way to the nearest matrix of rank 1."""
+    A = np.array([[3.0, 0.0], [4.0, 5.0]])
+    U, s, Vt = np.linalg.svd(A)
+    thinner, flat = (
+        U @ np.diag([s[0], share * s[1]]) @ Vt for share in (0.4, 0)
+    )
+    eye = np.eye(2)
+    return panels(
+        [
+            ("the unit circle", image_of(eye, eye, ("e₁", "e₂"), 1.6)),
+            ("rank 2", image_of(A, eye, ("a₁", "a₂"), 8)),
+            ("rank 2, nearly 1", image_of(thinner, eye, ("a₁", "a₂"), 8)),
+            ("rank 1", image_of(flat, eye, ("", "a₁ = a₂"), 8)),
+        ]
+    )
+
+
+def svd_ellipse() -> str:
+    """Draw the three steps of the shear [[1, 1], [0, 1]]."""
+    A = np.array([[1.0, 1.0], [0.0, 1.0]])
+    _, s, Vt = np.linalg.svd(A)
+    # The sign of a pair of singular vectors is free: v1 points upwards, and
+    # v2 follows at a right angle. As det A > 0, U is a rotation too.
+    first = np.sign(Vt[0, 1])
+    Vt *= np.array([[first], [first * np.linalg.det(Vt)]])
+    steps = [
+        ("the unit circle", np.eye(2), ("v₁", "v₂")),
+        ("turned by Vᵀ", Vt, ("e₁", "e₂")),
+        ("stretched by Σ", np.diag(s) @ Vt, ("σ₁e₁", "σ₂e₂")),
+        ("turned by U: the image", A, ("σ₁u₁", "σ₂u₂")),
+    ]
+    return panels(
+        [(title, image_of(M, Vt.T, names, 2.5)) for title, M, names in steps]
+    )
+
+
+def svd_image() -> str:
+    """Show the photograph beside its sums of 5 and of 20 layers."""
+    pixels = photo_pixels()
+    U, s, Vt = np.linalg.svd(pixels / 255, full_matrices=False)
+    pictures = [("the photograph", pixels)]
+    for r in (5, 20):
+        sum_ = (U[:, :r] * s[:r]) @ Vt[:r]
+        grey = np.rint(sum_.clip(0, 1) * 255).astype(np.uint8)
+        pictures.append((f"{r} layers", grey))
+    height, width = pixels.shape
+    body = ""
+    for k, (title, grey) in enumerate(pictures):
+        file = io.BytesIO()
+        Image.fromarray(grey).save(file, "JPEG", quality=60, optimize=True)
+        raw = base64.b64encode(file.getvalue()).decode()
+        x = GAP + k * (width + GAP)
+        body += (
+            f'<text x="{x + width / 2:g}" y="{GAP + 14}">{title}</text>'
+            f'<image x="{x}" y="{GAP + TITLE}" width="{width}" '
+            f'height="{height}" href="data:image/jpeg;base64,{raw}"/>'
+        )
+    return svg(3 * width + 4 * GAP, height + TITLE + 2 * GAP, body)
+
+
+FILES: dict[str, Callable[[], str]] = {
+    "data/photo.js": photo_script,
+    "fallback/rank-collapse.svg": rank_collapse,
+    "fallback/svd-ellipse.svg": svd_ellipse,
+    "fallback/svd-image.svg": svd_image,
+}
+
+if __name__ == "__main__":
+    for name, write in FILES.items():
+        path = assets_folder() / "explorables" / name
+        path.write_text(write(), encoding="utf-8")
+        print(f"{name}: {path.stat().st_size:,} bytes")

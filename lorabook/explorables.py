@@ -1,0 +1,262 @@
+"""Explorables: figures that the reader can move, in the book and in Jupyter.
+
+Each is a custom element in plain JavaScript, in ``assets/explorables``. In
+the book (environment variable ``LORABOOK_SITE``) `show` writes the element
+alone, and the Sphinx extension of the same name loads its scripts; elsewhere
+the output carries everything that it needs.
+"""
+
+from __future__ import annotations
+
+import base64
+import os
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from html import escape
+from pathlib import Path
+from typing import Any
+
+# Stands for the folder of the explorables until the depth of the page is
+# known; the Sphinx extension replaces it.
+STATIC = "lorabook-static:"
+LARGEST = 100  # of a matrix entry
+RANKS = 137  # of the photograph, which is 160 x 137
+
+
+@dataclass(frozen=True)
+class Attribute:
+    """What an attribute may be: in words, and as a check.
+
+    `write` turns a value into the text of the HTML attribute; it raises
+    ValueError or TypeError for what does not fit.
+    """
+
+    allowed: str
+    write: Callable[[Any], str]
+
+
+@dataclass(frozen=True)
+class Entry:
+    """One explorable: its picture in words, attributes, and files."""
+
+    alt: str
+    attributes: dict[str, Attribute]
+    scripts: tuple[str, ...]
+    data: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class Explorable:
+    """An explorable with its attributes checked; Jupyter displays it."""
+
+    name: str
+    attributes: dict[str, str] = field(default_factory=dict)
+
+    @property
+    def alt(self) -> str:
+        """The still picture in words."""
+        return REGISTRY[self.name].alt
+
+    def html(self, inline: bool) -> str:
+        """Return the element, with all it needs or for a page of the book.
+
+        Parameters
+        ----------
+        inline : bool
+            Carry scripts, data and the still picture along. Otherwise the
+            page has to load the scripts, and addresses start with `STATIC`.
+        """
+        entry = REGISTRY[self.name]
+        given = "".join(
+            f' {key}="{escape(text)}"' for key, text in self.attributes.items()
+        )
+        picture = f"fallback/{self.name}.svg"
+        if inline:
+            raw = base64.b64encode(_file(picture)).decode()
+            source = f"data:image/svg+xml;base64,{raw}"
+        else:
+            source = STATIC + picture
+        still = (
+            f'<img src="{source}" alt="{escape(self.alt)}" '
+            'style="width:100%;max-width:34rem">'
+        )
+        if not inline:
+            # Where scripts run, the browser does not even fetch it. A notebook
+            # that is not trusted drops the scripts and shows what is left.
+            still = f"<noscript>{still}</noscript>"
+        tag = f"lr-{self.name}"
+        html = (
+            f'<div class="lr-explorable"><{tag}{given}>{still}</{tag}></div>'
+        )
+        if inline:
+            data = (f"data/{name}.js" for name in entry.data)
+            for path in ("core.js", *data, *entry.scripts[1:]):
+                html += f"\n<script>{_file(path).decode()}</script>"
+        return html
+
+    def _repr_mimebundle_(self, **kwargs: Any) -> dict[str, str]:
+        inline = "LORABOOK_SITE" not in os.environ
+        return {
+            "text/html": self.html(inline=inline),
+            "text/plain": f"[{self.name}, an interactive figure: {self.alt}]",
+        }
+
+
+def show(name: str, **attributes: Any) -> Explorable:
+    """Return an explorable to display: ``show("svd-image", rank=20)``.
+
+    Parameters
+    ----------
+    name : str
+        One of `REGISTRY`.
+    **attributes
+        How it starts; each explorable has its own, in `REGISTRY`.
+
+    Returns
+    -------
+    Explorable
+        The last expression of a notebook cell, it appears below the cell.
+
+    Raises
+    ------
+    ValueError
+        If there is no such explorable or attribute, or if a value does not
+        fit. The message says what is allowed.
+    """
+    if name not in REGISTRY:
+        raise ValueError(
+            f"there is no explorable {name!r}; there are {', '.join(REGISTRY)}"
+        )
+    known = REGISTRY[name].attributes
+    texts = {}
+    for key, value in attributes.items():
+        if key not in known:
+            raise ValueError(
+                f"{name} has no attribute {key!r}; it has {', '.join(known)}"
+            )
+        try:
+            texts[key] = known[key].write(value)
+        except (ArithmeticError, TypeError, ValueError):
+            raise ValueError(
+                f"{key}={value!r} does not fit: "
+                f"{key} must be {known[key].allowed}"
+            ) from None
+    return Explorable(name, texts)
+
+
+def assets_folder() -> Path:
+    """Return the folder ``assets``, in the package or beside it.
+
+    Raises
+    ------
+    FileNotFoundError
+        If the package was copied without it.
+    """
+    here = Path(__file__).resolve()
+    for folder in (here.parent / "assets", here.parents[1] / "assets"):
+        if (folder / "explorables").is_dir():
+            return folder
+    raise FileNotFoundError(
+        "lorabook's folder of assets is missing: install the package again"
+    )
+
+
+def _file(path: str) -> bytes:
+    return (assets_folder() / "explorables" / path).read_bytes()
+
+
+def _whole(low: int, high: int) -> Attribute:
+    def write(value: Any) -> str:
+        number = int(value)
+        if number != float(value) or not low <= number <= high:
+            raise ValueError
+        return str(number)
+
+    return Attribute(f"a whole number from {low} to {high}", write)
+
+
+def _real(low: int, high: int, of: str = "") -> Attribute:
+    def write(value: Any) -> str:
+        if not low <= float(value) <= high:
+            raise ValueError
+        return repr(float(value))
+
+    return Attribute(f"a number {of}from {low} to {high}", write)
+
+
+def _one_of(*words: str) -> Attribute:
+    def write(value: Any) -> str:
+        if value not in words:
+            raise ValueError
+        return str(value)
+
+    return Attribute(f"one of {', '.join(words)}", write)
+
+
+def _square(*sizes: int) -> Attribute:
+    """Take "3 0; 4 5", nested lists, or anything with `tolist`."""
+
+    def write(value: Any) -> str:
+        if isinstance(value, str):
+            value = value.replace(",", " ").split(";")
+            value = [row.split() for row in value]
+        elif hasattr(value, "tolist"):
+            value = value.tolist()
+        rows = [[float(x) for x in row] for row in value]
+        if len(rows) not in sizes or any(
+            len(row) != len(rows) or not all(abs(x) <= LARGEST for x in row)
+            for row in rows
+        ):
+            raise ValueError
+        return "; ".join(" ".join(f"{x:.12g}" for x in row) for row in rows)
+
+    count = " or ".join(map(str, sizes))
+    return Attribute(
+        f'{count} rows like "3 0; 4 5", entries from −{LARGEST} to {LARGEST}',
+        write,
+    )
+
+
+REGISTRY: dict[str, Entry] = {
+    "rank-collapse": Entry(
+        alt=(
+            "Four pictures. The unit circle; its image under the matrix with "
+            "the columns (3, 4) and (0, 5), an ellipse with half axes 6.708 "
+            "and 2.236; a thinner ellipse, the columns closer together; a "
+            "segment: both columns are (1.5, 4.5), and the rank is 1."
+        ),
+        attributes={
+            "matrix": _square(2, 3),
+            "tolerance": _real(0, 1),
+        },
+        scripts=("core.js", "plane.js", "rank-collapse.js"),
+    ),
+    "svd-image": Entry(
+        alt=(
+            "A photograph of 160 by 137 pixels, beside the sums of its first "
+            "5 and its first 20 layers: 5 show a blurred figure, 20 a face "
+            "that can be recognised."
+        ),
+        attributes={
+            "rank": _whole(1, RANKS),
+            "picture": _one_of(
+                "photograph", "checkerboard", "diagonal", "noise"
+            ),
+        },
+        scripts=("core.js", "svd-image.js"),
+        data=("photo",),
+    ),
+    "svd-ellipse": Entry(
+        alt=(
+            "Four pictures. The unit circle with the perpendicular vectors "
+            "v₁ and v₂; turned by Vᵀ, so that they lie on the axes; "
+            "stretched by Σ along the axes, an ellipse; turned by U to its "
+            "place, where the vectors are σ₁u₁ and σ₂u₂, still perpendicular."
+        ),
+        attributes={
+            "matrix": _square(2),
+            "angle": _real(0, 360, of="of degrees "),
+        },
+        scripts=("core.js", "plane.js", "svd-ellipse.js"),
+    ),
+}
