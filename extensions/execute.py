@@ -114,6 +114,8 @@ def run(root: Path, page: str, notebook: Any) -> Run:
     client = NotebookClient(
         notebook,
         timeout=CELL_SECONDS,
+        # Times in the cells' metadata would be a part of the cache's key.
+        record_timing=False,
         # Its warning about unencrypted TCP on this machine is noise here.
         extra_arguments=["--log-level=ERROR"],
         resources={"metadata": {"path": str((root / page).parent)}},

@@ -144,7 +144,6 @@ def _shrink(svg: str) -> str:
     """Leave out what no browser draws, and digits that no eye sees."""
     for useless in (
         r"^.*?(?=<svg\b)",  # the prolog, with a DTD on another host
-        r"<metadata>.*?</metadata>",
         r"<defs>\s*<style.*?</style>\s*</defs>",  # `_css` has it, scoped
         r"<!--.*?-->",
         r"(?<=>)\s+(?=<)",

@@ -36,10 +36,14 @@ LOOK = r"""async () => {
     (e.classList[0] ? `.${e.classList[0]}` : "");
   const root = document.documentElement;
 
-  // Only for screen readers, and larger than the formula it stands for.
+  // For screen readers alone, and larger than the formula it stands for.
   const style = document.createElement("style");
   style.textContent = "mjx-assistive-mml { display: none !important }";
   document.head.append(style);
+  // What is far from the screen counts as well.
+  const all = document.createElement("style");
+  all.textContent = "* { content-visibility: visible !important }";
+  document.head.append(all);
 
   // Explorables wait until they come near; pictures may, too.
   const late = [...document.querySelectorAll("*")]

@@ -55,7 +55,12 @@ Open = Callable[..., Page]
 def find(page: Page, name: str) -> Locator:
     """Scroll to an explorable and wait until it has started."""
     element = page.locator(f"lr-{name}").first
-    element.scroll_into_view_if_needed()
+    for _ in range(20):
+        # A long page is laid out as one scrolls: the element may move away.
+        element.scroll_into_view_if_needed()
+        if element.get_attribute("data-ready") is not None:
+            break
+        page.wait_for_timeout(100)
     expect(element).to_have_attribute("data-ready", "")
     return element
 

@@ -218,7 +218,7 @@ def test_power_steps_and_oversampling_help() -> None:
 
 
 def test_small_singular_values_survive_many_power_steps() -> None:
-    """One product without QR after it would square 1e-10 out of sight."""
+    """Without QR between products, rounding would leave one direction."""
     s = 100.0 ** -torch.arange(6).double()
     U = torch.linalg.qr(gaussian(30, 6)).Q
     V = torch.linalg.qr(gaussian(20, 6, seed=1)).Q

@@ -138,6 +138,18 @@ def test_parameters_in_a_closure_are_left_out_views_too() -> None:
     assert saved_bytes(lambda: x @ frozen[:3].T) == 0
 
 
+def test_a_modules_own_weights_are_known_in_disguise() -> None:
+    class Detached(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.W = nn.Parameter(torch.ones(6, 8))
+
+        def forward(self, x: torch.Tensor) -> torch.Tensor:
+            return x @ self.W.detach().T
+
+    assert saved_bytes(Detached(), x_of(10, 8)) == 0
+
+
 def test_raw_weights_are_left_out_when_named() -> None:
     W = torch.ones(6, 8, requires_grad=True)
     x = x_of(10, 8)
@@ -320,8 +332,13 @@ def test_a_gpu_is_waited_for(clock: FakeClock, monkeypatch) -> None:
 
     monkeypatch.setattr(torch.cuda, "is_initialized", lambda: True)
     monkeypatch.setattr(torch.cuda, "synchronize", synchronize)
-    timings = compare_times({"a": lambda: queued.append(1)}, rounds=3)
-    assert np.allclose(timings.seconds["a"], 0.1)
+
+    def launch() -> None:
+        clock.now += 0.004
+        queued.append(1)
+
+    timings = compare_times({"a": launch}, rounds=3)
+    assert np.allclose(timings.seconds["a"], 0.104)
 
 
 @pytest.mark.parametrize(

@@ -255,32 +255,32 @@ OTHER = [
 ]
 
 
+DIGESTS = """
+import sys
+sys.path.insert(0, "extensions")
+from execute import ROOT, digest
+print(digest(ROOT))
+for name in sys.argv[1:]:
+    path = ROOT / name
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with path.open("a") as file:
+        file.write("\\n# changed\\n")
+    print(digest(ROOT))
+"""
+
+
 @pytest.mark.parametrize(
-    ("files", "executed"), [(AFFECTING, True), (OTHER, False)]
+    ("files", "affect"), [(AFFECTING, True), (OTHER, False)]
 )
 def test_inputs_of_a_result(
-    files: list[str], executed: bool, book: Book
+    files: list[str], affect: bool, book: Book
 ) -> None:
-    """Ask for the digest after each change; a new one executes all."""
-    digests = [digest(book)]
-    for file in files:
-        path = book.root / file
-        path.parent.mkdir(parents=True, exist_ok=True)
-        with path.open("a", encoding="utf8") as handle:
-            handle.write("\n# changed\n")
-        digests.append(digest(book))
-    assert len(set(digests)) == (len(digests) if executed else 1)
-
-
-def digest(book: Book) -> str:
-    status, output = book.run(
-        sys.executable,
-        "-c",
-        "import sys; sys.path.insert(0, 'extensions'); import execute;"
-        "print(execute.digest(execute.ROOT))",
-    )
+    """Change one file after another, and ask for the digest each time."""
+    status, output = book.run(sys.executable, "-c", DIGESTS, *files)
     assert status == 0, output
-    return output.strip()
+    digests = output.split()
+    assert len(digests) == 1 + len(files)
+    assert len(set(digests)) == (len(digests) if affect else 1)
 
 
 @pytest.mark.parametrize("file", ["lorabook/linalg.py", "assets/data/x.txt"])

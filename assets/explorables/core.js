@@ -70,7 +70,7 @@
     const norm = W.map((w) => Math.hypot(...w));
     const order = norm.map((_, i) => i).sort((i, j) => norm[j] - norm[i]);
     const s = order.map((i) => norm[i]);
-    const left = order.map((i) => W[i].map((x) => (norm[i] ? x / norm[i] : 0)));
+    const left = order.map((i) => W[i].map((x) => x / (norm[i] || 1)));
     const right = order.map((i) => V[i]);
     return wide ? { U: right, s, V: left } : { U: left, s, V: right };
   };
@@ -107,7 +107,8 @@
     el.append(...children.flat(2).filter((child) => child != null));
     return el;
   });
-  LR.button = (text, onclick) => h("button", { type: "button", onclick }, text);
+  LR.button = (text, onclick) =>
+    h("button", { type: "button", onclick }, text);
   LR.radios = (name, legend, options, onchange) =>
     h("fieldset", { class: "controls" }, h("legend", {}, legend),
       Object.entries(options).map(([value, text], i) =>
@@ -138,7 +139,7 @@
         })), verdict);
   };
 
-  /* Call `move(event, first)` while `el` is dragged, from the first touch. */
+  /* Call `move(event, first)` while `el` is dragged, first at the touch. */
   LR.drag = (el, move) => {
     let first = null;
     el.addEventListener("pointerdown", (event) => {
@@ -176,7 +177,7 @@
 
   /* ---- look: the colours of the page, whoever made it ------------------ */
   LR.css = `
-  :host{display:block;margin:1.75rem 0;
+  :host{display:block;margin:1rem 0;
     --fg:var(--pst-color-text-base,var(--jp-content-font-color1,CanvasText));
     --bg:var(--pst-color-background,var(--jp-layout-color0,Canvas));
     --soft:color-mix(in srgb,var(--fg) 6%,var(--bg));
@@ -210,6 +211,7 @@
     max-width:100%}
   input[type=number]{width:5.4rem}
   input[type=range]{flex:1 1 9rem;min-width:6rem;height:2.1rem;margin:0}
+  input[type=radio]{margin:0}
   button{cursor:pointer}
   button:hover{background:var(--soft);border-color:var(--fg)}
   button:disabled{opacity:.55;cursor:default}

@@ -16,7 +16,8 @@
   /* The smallest round number that is at least x. */
   LR.roundUp = (x) => {
     const ten = 10 ** Math.floor(Math.log10(x || 1));
-    return ten * [1, 1.5, 2, 3, 4, 5, 6, 8, 10].find((k) => k * ten >= x * 0.999);
+    return ten * [1, 1.5, 2, 3, 4, 5, 6, 8, 10]
+      .find((k) => k * ten >= 0.999 * x);
   };
 
   /* n points of the unit circle, the first one repeated at the end. */
@@ -27,7 +28,7 @@
     M.map((row) => row.reduce((sum, a, j) => sum + a * x[j], 0));
 
   /* A square picture of [-range, range]^2, one SVG unit a CSS pixel, so that
-     text keeps its size on a phone. `redraw` is called when the size changes. */
+     text keeps its size on a phone. A new size calls for `redraw`. */
   LR.plane = (redraw) => {
     const drawing = h("g", { "aria-hidden": "true" });
     const handles = h("g");
@@ -166,7 +167,8 @@
   };
 
   LR.planeCss = `
-  svg.plane{display:block;touch-action:pan-y;user-select:none;width:100%;aspect-ratio:1;
+  svg.plane{display:block;width:100%;aspect-ratio:1;
+    touch-action:pan-y;user-select:none;
     border:1px solid var(--line);border-radius:.3rem}
   .plane path{fill:none;stroke:currentColor;stroke-width:1.5}
   .plane text{font-size:14px;fill:currentColor;text-anchor:middle;

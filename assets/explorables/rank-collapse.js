@@ -54,12 +54,12 @@
       .matrices{grid-area:matrix;text-align:center}
       .stage p{margin:0 0 .25rem}
       .scale{display:grid;grid-template-columns:auto minmax(0,1fr);
-        gap:.3rem .75rem;align-items:center}
+        gap:.3rem .75rem;align-items:center;margin-block-end:.6rem}
       .tracks{position:relative;margin:0 8px}
       .track{height:1.15rem;margin:.35rem 0;background:var(--soft)}
-      .bar{height:100%;background:var(--muted);border:2px solid var(--muted)}
-      .bar.lost{background:none;border-style:dashed}
-      .bar[style="width:0%"]{border-width:0}
+      .bar{height:100%;background:var(--muted)}
+      .bar.lost{background:none;border:2px dashed var(--muted)}
+      .bar[style="width:0%"]{border:0}
       .cut{position:absolute;top:-.2rem;bottom:-1rem;width:0;
         border-inline-start:2px solid var(--fg)}
       .values>div{height:1.15rem;margin:.35rem 0;line-height:1.15rem}
@@ -96,15 +96,15 @@
         (point) => this.drag(j, point),
         (step) => this.moveColumn(j, (x, i) => x + 0.1 * (step[i] || 0))));
       this.matrices = h("div", { class: "matrices" });
-      this.view = { turn: 180, tilt: 90 };
+      const angle = (id, max) => h("input", { type: "range", id, min: -max,
+        max, oninput: (event) => {
+          this[id] = +event.target.value;
+          this.draw();
+        } });
+      this.view = { turn: angle("turn", 180), tilt: angle("tilt", 90) };
       this.viewRow = h("div", { class: "row controls" },
-        Object.entries(this.view).map(([id, max]) => [
-          h("label", { for: id }, id === "turn" ? "Turn" : "Tilt"),
-          this.view[id] = h("input", { type: "range", id, min: -max, max,
-            oninput: () => {
-              this[id] = +this.view[id].value;
-              this.draw();
-            } })]));
+        h("label", { for: "turn" }, "Turn"), this.view.turn,
+        h("label", { for: "tilt" }, "Tilt"), this.view.tilt);
       this.afterTitle = h("p");
       this.beforeTitle = h("p");
       this.values = h("div", { class: "values num" });
@@ -179,7 +179,8 @@
       this.presets.replaceChildren(h("span", { class: "name" }, "Try"),
         ...Object.entries(PRESETS[n]).map(([name, M]) =>
           LR.button(name, () => this.choose(M))));
-      this.shadowRoot.querySelector(`[name=size][value="${n}"]`).checked = true;
+      const size = this.shadowRoot.querySelector(`[name=size][value="${n}"]`);
+      size.checked = true;
       this.viewRow.hidden = n === 2;
       this.handles[2].style.display = n === 2 ? "none" : "";
     }
@@ -195,7 +196,8 @@
 
     moveColumn(j, change) {
       this.A = this.A.map((row, i) => row.map((x, k) =>
-        k === j ? +Math.max(-100, Math.min(100, change(x, i))).toFixed(4) : x));
+        k !== j ? x
+          : +Math.max(-100, Math.min(100, change(x, i))).toFixed(4)));
       this.complain("");
       this.draw();
     }
@@ -211,9 +213,10 @@
     dragView(event, first) {
       if (this.size === 2) return;
       if (event === first) this.grip = [this.turn, this.tilt];
-      const x = event.clientX - first.clientX, y = event.clientY - first.clientY;
-      this.turn = ((this.grip[0] - x / 2 + 540) % 360) - 180;
-      this.tilt = Math.max(-90, Math.min(90, this.grip[1] + y / 2));
+      const turn = this.grip[0] - (event.clientX - first.clientX) / 2;
+      const tilt = this.grip[1] + (event.clientY - first.clientY) / 2;
+      this.turn = ((turn + 540) % 360) - 180;
+      this.tilt = Math.max(-90, Math.min(90, tilt));
       this.draw();
     }
 
@@ -221,8 +224,8 @@
     eye() {
       if (this.size === 2) return [[1, 0], [0, 1]];
       const a = rad(this.turn), e = rad(this.tilt);
-      const c = Math.cos(a), s = Math.sin(a), ce = Math.cos(e), se = Math.sin(e);
-      return [[-s, c, 0], [-c * se, -s * se, ce], [c * ce, s * ce, se]];
+      const c = Math.cos(a), s = Math.sin(a), d = Math.cos(e), t = Math.sin(e);
+      return [[-s, c, 0], [-c * t, -s * t, d], [c * d, s * d, t]];
     }
 
     /* Where the current rank ends: the matrix cut off there. */
@@ -259,16 +262,17 @@
       this.paint(before, A.map((row, i) => row.map((_, j) => +(i === j))),
         Array.from(V[n - 1]));
       this.paint(after, A, null, svd);
-      const body = BODIES[n][rank], names = columns.map((c, j) =>
-        `a${LR.sub(j + 1)} (${c.map((x) => num(x)).join(", ")})`).join(", ");
+      const point = (c) => `(${c.map((x) => num(x)).join(", ")})`;
+      const names = columns.map((c, j) => `a${LR.sub(j + 1)} ${point(c)}`)
+        .join(", ");
+      const body = BODIES[n][rank];
       const flat = n === 2 ? "circle" : "sphere";
       this.beforeTitle.textContent = `The unit ${flat} …`;
       this.afterTitle.textContent = `… and what A makes of it: ${body}`;
-      before.show(`The unit ${flat}. Dotted: the direction that A squeezes most.`);
+      before.show(`The unit ${flat}. Dotted: what A squeezes most.`);
       after.show(`The image of the unit ${flat}: ${body}. Columns ${names}.`);
       columns.forEach((c, j) => this.handles[j].put(
-        LR.apply(this.eye(), c), c[0].toFixed(2),
-        `(${c.map((x) => num(x)).join(", ")})`));
+        LR.apply(this.eye(), c), c[0].toFixed(2), point(c)));
 
       const share = (x) => x > 0 ? Math.max(0, 100 *
         (1 - Math.log10(x) / FLOOR)) : 0;

@@ -1,5 +1,5 @@
 /* <lr-svd-ellipse matrix="1 1; 0 1" angle="20">: turn a unit vector, look for
-   the direction that is stretched most, and take the map apart into U S V^T. */
+   the direction that is stretched most, take the map apart into U S V^T. */
 (() => {
   "use strict";
   const { h, num } = LR;

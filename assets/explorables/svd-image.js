@@ -1,5 +1,5 @@
-/* <lr-svd-image rank="20" picture="photograph">: a picture as a sum of rank-one
-   layers. The decomposition is computed here, in the page. */
+/* <lr-svd-image rank="20" picture="photograph">: a picture as a sum of layers
+   of rank one. The decomposition is computed here, in the page. */
 (() => {
   "use strict";
   const { h, percent } = LR;
@@ -7,14 +7,15 @@
 
   const PICTURES = {
     photograph: "photograph", checkerboard: "checkerboard",
-    diagonal: "diagonal line", noise: "noise", own: "your own …",
+    diagonal: "diagonal", noise: "noise", own: "your own …",
   };
   const ORDERS = {
     "as it is": "as it is", lines: "rows and columns permuted",
     pixels: "all pixels shuffled",
   };
   const VIEWS = {
-    sum: "the sum of r layers", layer: "layer r alone", rest: "what is missing",
+    sum: "the sum of r layers", layer: "layer r alone",
+    rest: "what is missing",
   };
 
   const P = (LR.picture = {
@@ -64,7 +65,7 @@
     /* tails[r]: the root of the sum of the squares after the first r. */
     tails(s) {
       const t = new Float64Array(s.length + 1);
-      for (let i = s.length - 1; i >= 0; i--) t[i] = Math.hypot(t[i + 1], s[i]);
+      for (let i = s.length; i--;) t[i] = Math.hypot(t[i + 1], s[i]);
       return t;
     },
     /* The smallest rank whose relative error is below the goal. */
@@ -82,7 +83,8 @@
       .facts{display:grid;gap:.5rem 1.25rem;align-items:start;
         grid-template-columns:repeat(auto-fit,minmax(min(100%,17rem),1fr))}
       svg{display:block;width:100%;touch-action:pan-y;cursor:ew-resize}
-      svg .bar{fill:color-mix(in srgb,var(--fg) 50%,var(--bg))}svg .kept{fill:var(--c1)}
+      svg .bar{fill:color-mix(in srgb,var(--fg) 50%,var(--bg))}
+      svg .kept{fill:var(--c1)}
       svg .cut{stroke:var(--c2);stroke-width:2}
       svg .before{fill:none;stroke:var(--fg);stroke-width:1.5;
         stroke-dasharray:4 3}
@@ -149,8 +151,8 @@
       this.orders = LR.radios("order", "Arranged", ORDERS, (event) =>
         this.arrange(event.target.value));
       this.figure.append(
-        LR.guess("How many of the 137 layers bring the error of the photograph " +
-          "below 10%?", 1, 137, (x) => this.reveal(x)),
+        LR.guess("How many of the 137 layers bring the error of the " +
+          "photograph below 10%?", 1, 137, (x) => this.reveal(x)),
         pictures, this.fileRow, this.orders,
         h("div", { class: "row controls" },
           h("label", { for: "rank", class: "name" }, "Rank r"), this.slider,
@@ -206,7 +208,7 @@
 
     async use(A) {
       if (!P.norm(A)) {
-        this.complain("This picture is black: there is nothing to take apart.");
+        this.complain("This picture is black: there is nothing in it.");
         return;
       }
       this.original = A;
@@ -226,19 +228,19 @@
         Math.abs(x - old[i]))) / old[0];
       this.finding.textContent = {
         "as it is": "",
-        lines: `Nobody would recognise it, yet its rank is untouched: of the ` +
-          `${this.k} singular values computed anew, none moved by more than ` +
-          `${LR.num(change)} of σ₁. An error below 10% takes r = ${after}, ` +
-          `as before.`,
-        pixels: `The same grey values, in random places: an error below 10% ` +
-          `now takes r = ${after} instead of ${before}. Low rank lies in how ` +
-          `pixels line up, not in which pixels there are.`,
+        lines: "Nobody would recognise it, yet its rank is untouched: of " +
+          `the ${this.k} singular values computed anew, none moved by more ` +
+          `than ${LR.num(change)} of σ₁. An error below 10% takes r = ${
+            after}, as before.`,
+        pixels: "The same grey values, in random places: an error below " +
+          `10% now takes r = ${after} instead of ${before}. Low rank lies ` +
+          "in how pixels line up, not in which pixels there are.",
       }[how];
     }
 
     /* Take A apart, a slice at a time; false if another picture came first. */
     async decompose(A) {
-      this.finding.textContent = "Computing the singular value decomposition …";
+      this.finding.textContent = "Computing the singular values …";
       const task = (this.task = {});
       this.setAttribute("aria-busy", "true");
       const svd = await LR.svdInSlices(A);
@@ -331,7 +333,8 @@
         : `${percent(1 - tail ** 2, 1)} of the energy for ${
           percent(share, 1)} of the numbers.`;
       this.chart();
-      this.say(`Rank ${r}: error ${text.error}, ${text.share} of the numbers.`);
+      this.say(`Rank ${r}: error ${text.error}, ${
+        text.share} of the numbers.`);
     }
 
     /* The spectrum from 1 down to 1e-4; dashed, that before rearranging. */
