@@ -1063,6 +1063,19 @@ def test_svd_image_other_pictures(open_page, tmp_path):
     )
 
 
+def test_svd_image_without_its_data(browser, site_url):
+    """The reader gets a sentence, not an empty box."""
+    context = browser.new_context()
+    page = context.new_page()
+    page.route("**/photo.js*", lambda route: route.abort())
+    page.goto(f"{site_url}/{PAGES['svd-image']}")
+    element = find(page, "svd-image")
+    expect(element.locator("[role=alert]")).to_have_text(
+        "This figure could not start: its data could not be loaded."
+    )
+    context.close()
+
+
 def test_svd_image_chart(open_page):
     element = opened(open_page, "svd-image")
     typed = element.get_by_label("Rank r as a number")

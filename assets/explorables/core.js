@@ -13,11 +13,10 @@
   /* ---- numbers as text ------------------------------------------------ */
   const raised = (n) =>
     n.replace(/./g, (c) => "⁻⁰¹²³⁴⁵⁶⁷⁸⁹"["-0123456789".indexOf(c)]);
-  LR.num = (x, digits = 3) => {
+  LR.num = (x) => {
     const size = Math.abs(x);
-    let text = size.toFixed(digits);
-    if (size === 0) text = "0";
-    else if (size < 10 ** -digits * 10 || size >= 1e5) {
+    let text = size ? size.toFixed(3) : "0";
+    if (size && (size < 0.01 || size >= 1e5)) {
       const [m, e] = size.toExponential(1).split("e");
       text = `${m}×10${raised(String(+e))}`;
     }

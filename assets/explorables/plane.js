@@ -40,9 +40,9 @@
         const k = (half - 18) / plane.range;
         return [x * k, -y * k].map((v) => +v.toFixed(2));
       },
-      line(points, type, more = "") {
-        text += `<path class="${type}" d="M${points.map(plane.px)
-          .join("L")}" ${more}/>`;
+      line(points, type) {
+        text += `<path class="${type}" d="M${
+          points.map(plane.px).join("L")}"/>`;
       },
       label(at, words, type, side, gap = 15) {
         const [x, y] = plane.px(at), size = Math.hypot(...side) || 1;
@@ -138,8 +138,9 @@
     return plane;
   };
 
-  /* An n x n matrix to type in. `change` gets it as rows; `complain` gets a
-     sentence about a bad entry, or "" when all are good again. */
+  /* An n x n matrix to type in. `change` gets the place of an entry, counted
+     along the rows, and its new value; `complain` gets a sentence about a bad
+     entry, or "" when all are good again. */
   LR.matrix = (n, change, complain) => {
     const cells = Array.from({ length: n * n }, (_, k) => h("input", {
       type: "number", step: 0.1, inputmode: "decimal",

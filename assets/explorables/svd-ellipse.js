@@ -18,6 +18,8 @@
     const c = Math.cos(rad(angle)), s = Math.sin(rad(angle));
     return [[c, -s], [s, c]];
   };
+  const degrees = (x) =>
+    `${(Math.round(10 * x) / 10 || 0).toFixed(1).replace("-", "−")}°`;
   const times = (A, B) => A.map((row) => [0, 1].map((j) =>
     row[0] * B[0][j] + row[1] * B[1][j]));
   const dot = (x, y) => x[0] * y[0] + x[1] * y[1];
@@ -85,7 +87,7 @@
         A[k >> 1][k & 1] = x;
         this.setMatrix(A);
       }, (sentence) => this.complain(sentence));
-      this.slider = h("input", { type: "range", id: "angle", min: 0, max: 360,
+      this.slider = h("input", { type: "range", id: "angle", min: 0, max: 359,
         step: 1, oninput: () => this.setAngle(+this.slider.value) });
       this.typed = h("input", { type: "number", step: "any",
         "aria-label": "Angle of x in degrees", onchange: () => {
@@ -123,9 +125,9 @@
           h("span", { class: "name" }, "Try"),
           Object.entries(PRESETS).map(([name, A]) =>
             LR.button(name, () => {
-            this.complain("");
-            this.setMatrix(A);
-          })))),
+              this.complain("");
+              this.setMatrix(A);
+            })))),
         h("div", { class: "planes" },
           h("div", {}, this.leftTitle, this.left.svg),
           h("div", {}, this.rightTitle, this.right.svg)),
@@ -175,11 +177,11 @@
 
     reveal(guessed) {
       const { s, v } = this.parts, x = this.images(this.A)[0];
-      const said = guessed ? `At ${num(this.angle, 1)}° you reached ` +
+      const said = guessed ? `At ${degrees(this.angle)} you reached ` +
         `${num(Math.hypot(...x))}. ` : "";
-      this.verdict.textContent = s[0] - s[1] < 1e-9 * s[0]
+      this.verdict.textContent = s[0] - s[1] <= 1e-9 * s[0]
         ? `${said}Every direction is as good: A stretches all by ${num(s[0])}.`
-        : `${said}The most is σ₁ = ${num(s[0])}, at ${num(v, 1)}° (v₁) and ` +
+        : `${said}The most is σ₁ = ${num(s[0])}, at ${degrees(v)} (v₁) and ` +
           `opposite; its image points along u₁. The least is σ₂ = ${
             num(s[1])}, at a right angle to it.`;
       this.shown = true;
@@ -202,7 +204,7 @@
       const I = [[1, 0], [0, 1]], M = shown ? E.partial(parts, step) : A;
       const before = this.images(I), after = this.images(M);
       this.slider.value = this.angle;
-      this.slider.setAttribute("aria-valuetext", `${num(this.angle, 1)}°`);
+      this.slider.setAttribute("aria-valuetext", degrees(this.angle));
       this.typed.value = +this.angle.toFixed(2);
       this.steps.value = step;
       const done = Math.ceil(step - 1e-9), name = NAMES[done];
@@ -214,7 +216,7 @@
       this.rightTitle.textContent = shown
         ? `… and its image${done === 3 ? " under A" : `: ${name}`}`
         : "… and what A makes of the grid";
-      left.show(`The unit circle with x at ${num(this.angle, 1)} degrees`);
+      left.show(`The unit circle with x at ${degrees(this.angle)}`);
       const [a, b] = after.map((x) => Math.hypot(...x)), d = dot(...after);
       const between = a * b > 1e-14 * s[0] ** 2
         ? (Math.acos(Math.max(-1, Math.min(1, d / a / b))) * 180) / Math.PI
@@ -223,24 +225,24 @@
       right.show(shown ? `${name}: ● has length ${num(a)}, ■ ${num(b)}`
         : "The image of the grid; the rest is hidden until you have guessed");
       this.point.put(before[0], this.angle.toFixed(1),
-        `${num(this.angle, 1)} degrees`);
+        degrees(this.angle));
       const cells = (values) => values.map((x) => h("td", {}, x));
       this.rows.replaceChildren(
         h("tr", {}, h("th", { scope: "row" }, "x"),
           cells(["1", "1", "0", "90.0°"])),
         h("tr", {}, h("th", { scope: "row" }, shown ? name : "Ax"),
           cells(shown ? [num(a), num(b), num(Math.abs(d) < 1e-12 ? 0 : d),
-            isNaN(between) ? "none" : `${between.toFixed(1)}°${
-              square ? " ⟂" : ""}`] : ["?", "?", "?", "?"])));
+            isNaN(between) ? "none"
+              : degrees(between) + (square ? " ⟂" : "")] : [..."????"])));
       this.note.textContent = !shown ? "" : isNaN(between)
         ? "One of the two is sent to 0: it spans the null space."
         : square
           ? "Perpendicular in, perpendicular out: such a pair, v₁ and v₂, " +
             "exists for every matrix."
           : "x and x′ (■) are perpendicular, their images are not. Turn on.";
-      const words = shown ? [`Vᵀ: turn by ${num(-v, 1)}°`,
+      const words = shown ? [`Vᵀ: turn by ${degrees(-v)}`,
         `Σ: stretch by ${num(s[0])} and ${num(s[1])}`,
-        `U: ${mirror ? "mirror, " : ""}turn by ${num(u, 1)}°`]
+        `U: ${mirror ? "mirror, " : ""}turn by ${degrees(u)}`]
         : ["Vᵀ: turn", "Σ: stretch", `U: ${mirror ? "mirror, " : ""}turn`];
       words.forEach((text, k) => (this.buttons[k].textContent = text));
       this.steps.setAttribute("aria-valuetext",
@@ -253,9 +255,9 @@
           "A is negative: no turning alone can do it, look at the F."
           : "U turns the ellipse to its place. The product is A.",
       ][done];
-      this.say(`x at ${num(this.angle, 1)} degrees` + (shown ? `, ${name} ` +
+      this.say(`x at ${degrees(this.angle)}` + (shown ? `, ${name} ` +
         `has length ${num(a)}, angle between the images ${
-          isNaN(between) ? "none" : num(between, 1)}.` : "."));
+          isNaN(between) ? "none" : degrees(between)}.` : "."));
     }
 
     paint(plane, M, pair, names, axes) {
@@ -278,7 +280,8 @@
           plane.line([[0, 0], end], "dash");
           // Beside the line, outside the quarter between the two.
           const out = [end[1], -end[0]].map((x) => (k ? -x : x));
-          plane.label(end.map((x) => 0.6 * x), axes[k], "ink", out);
+          if (Math.hypot(...end) > plane.range / 20)
+            plane.label(end.map((x) => 0.6 * x), axes[k], "ink", out);
         });
       }
       const [a, b] = pair, [p, q] = pair.map((x) => Math.hypot(...x));

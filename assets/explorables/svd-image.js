@@ -91,13 +91,11 @@
       svg text{font-size:12px;fill:var(--muted)}
       .key{display:inline-block;width:1.6em;border-top:2px dashed;
         vertical-align:.3em}
-      td.over{font-weight:700}
       .file{margin:.25rem 0}`;
 
     start() {
-      const photo = LR.load("photo");
-      return photo.then ? photo.then((data) => this.begin(data))
-        : this.begin(photo);
+      return Promise.resolve(LR.load("photo"))
+        .then((data) => this.begin(data));
     }
 
     begin({ rows, columns, pixels }) {
@@ -214,13 +212,17 @@
       this.original = A;
       this.spectrum = null;
       this.shadowRoot.querySelector("[name=order]").checked = true;
-      await this.decompose(A);
+      // Nothing to compare with until it is taken apart.
+      this.orders.disabled = true;
+      if (!await this.decompose(A)) return;
+      this.orders.disabled = false;
+      this.old = this.svd.s;
       this.finding.textContent = "";
     }
 
     async arrange(how) {
-      const old = this.spectrum || this.svd.s;
-      this.spectrum = how === "lines" || how === "pixels" ? old : null;
+      const { old } = this;
+      this.spectrum = how === "as it is" ? null : old;
       if (!await this.decompose(P.rearranged(this.original, how))) return;
       const before = P.needed(P.tails(old), GOAL);
       const after = P.needed(this.tails, GOAL);
@@ -301,7 +303,7 @@
       const { A, svd, rank: r, m, n, k, tails } = this;
       const sum = P.layers(svd, 0, r), rest = P.minus(A, sum);
       const total = tails[0] || 1, tail = tails[r] / total;
-      const error = P.norm(rest) / total, share = (r * (m + n)) / (m * n);
+      const error = P.norm(rest) / P.norm(A), share = (r * (m + n)) / (m * n);
       const view = this.shadowRoot.querySelector("[name=view]:checked").value;
       if (view === "sum") this.paint(this.right, sum, 0, 1);
       else {
