@@ -14,6 +14,7 @@ import re
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
+from xml.etree import ElementTree
 
 from docutils import nodes
 from sphinx.application import Sphinx
@@ -133,6 +134,24 @@ def describe_page(
     context["metatags"] = tags
 
 
+def write_sitemap(app: Sphinx, exception: Exception | None) -> None:
+    """List every page, also those that this build did not write."""
+    if exception or app.builder.format != "html":
+        return
+    urlset = ElementTree.Element(
+        "urlset", xmlns="http://www.sitemaps.org/schemas/sitemap/0.9"
+    )
+    for page in sorted(app.env.found_docs):
+        url = ElementTree.SubElement(urlset, "url")
+        address = f"{app.config.html_baseurl}{page}.html"
+        ElementTree.SubElement(url, "loc").text = address
+    ElementTree.ElementTree(urlset).write(
+        Path(app.outdir) / "sitemap.xml",
+        encoding="utf-8",
+        xml_declaration=True,
+    )
+
+
 def setup(app: Sphinx) -> dict[str, Any]:
     """Register the extension."""
     # A chapter edited between its execution and this build is executed by
@@ -144,4 +163,5 @@ def setup(app: Sphinx) -> dict[str, Any]:
     app.connect("builder-inited", drop_duplicate_handlers)
     app.connect("env-get-outdated", find_outdated)
     app.connect("html-page-context", describe_page, priority=899)
+    app.connect("build-finished", write_sitemap)
     return {"version": "1", "parallel_read_safe": True}

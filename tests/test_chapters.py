@@ -909,8 +909,10 @@ def texts() -> Iterator[tuple[str, str]]:
     ).stdout.split("\0")
     paths = [ROOT / name for name in names if name]
     if not paths:  # a copy without its history
-        built = {".venv", "_build"}
-        paths = [x for x in ROOT.rglob("*") if not built & set(x.parts)]
+        other = re.compile(r"\.(?!ci|git)|_build|.*\.egg-info")
+        for path in ROOT.iterdir():
+            if not other.match(path.name):
+                paths += [path, *path.rglob("*")]
     for path in paths:
         if path.is_file():  # not deleted, and no link to a folder
             content = path.read_bytes()
