@@ -61,6 +61,8 @@ REPAIRS = [
         r'(<button class="btn search-button-field[^>]*?) aria-label="Search"',
         r"\1",
     ),
+    # Boxes of theorems and exercises share an id, which nothing refers to.
+    (r' id="(?:proof|exercise|solution)(?:-content)?"', ""),
     # Roles that docutils gives a bibliography and ARIA does not allow there.
     (r' role="doc-biblioentry"', ""),
     (

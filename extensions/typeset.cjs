@@ -6,6 +6,10 @@
 "use strict";
 const readline = require("readline");
 const [folder, macros] = process.argv.slice(2);
+const SCALE = 1.15;
+// A phone 390 px wide shows about so many em. What is wider scrolls, and
+// who scrolls by keyboard must be able to get there.
+const PHONE = 21;
 
 async function main() {
   const MathJax = await require(folder + "/node-main.js").init({
@@ -16,9 +20,18 @@ async function main() {
       require: require,
     },
     tex: { macros: JSON.parse(macros) },
-    chtml: { fontURL: "@fonts@", adaptiveCSS: true, scale: 1.15 },
+    chtml: { fontURL: "@fonts@", adaptiveCSS: true, scale: SCALE },
   });
   const { adaptor, output } = MathJax.startup;
+  // The width, in em, is known only while a formula is being set.
+  let width = 0;
+  const setMath = output.processMath.bind(output);
+  output.processMath = (root, node) => {
+    setMath(root, node);
+    let box = output.nodeMap.values().next().value;
+    while (box?.parent) box = box.parent;
+    width = box ? box.getOuterBBox().w * SCALE : 0;
+  };
   for await (const line of readline.createInterface({ input: process.stdin })) {
     const { formulas, fonts } = JSON.parse(line);
     output.clearCache();
@@ -26,6 +39,7 @@ async function main() {
     const html = [];
     for (const { tex, display } of formulas) {
       const node = await MathJax.tex2chtmlPromise(tex, { display });
+      if (display && width > PHONE) adaptor.setAttribute(node, "tabindex", "0");
       const text = adaptor.outerHTML(node);
       const problem = /data-mjx-error="([^"]*)"/.exec(text);
       if (problem) errors.push(`${problem[1]}: ${tex}`);

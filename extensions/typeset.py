@@ -29,6 +29,10 @@ from sphinx.util.math import get_node_equation_number
 
 LOGGER = logging.getLogger(__name__)
 FORMULA = re.compile(r"<tex-math( display)?>(.*?)</tex-math>", re.S)
+WITH_STOP = re.compile(
+    r'(<span class="math notranslate nohighlight"><tex-math>[^<]*</tex-math>'
+    r"</span>)([.,;:!?)’”]+)"
+)
 FONTS = "mathjax"  # the folder in _static
 # What the style sheet of MathJax's component does not say by itself.
 EXTRA_CSS = """
@@ -129,7 +133,9 @@ def typeset_page(
 ) -> None:
     """Replace the formulas in a page's body, in one request to Node."""
     del templatename, doctree
-    body = context.get("body", "")
+    body = WITH_STOP.sub(
+        r'<span class="nobreak">\1\2</span>', context.get("body", "")
+    )
     found = FORMULA.findall(body)
     if not found:
         return
