@@ -36,10 +36,10 @@ REPAIRS = [
         r'<link rel="preload" as="script" href="[^"]*fontawesome[^"]*" ?/?>',
         "",
     ),
-    # The theme writes the viewport twice.
+    # The themes repeat the viewport, which Sphinx writes with "1.0".
     (
-        r'(<meta name="viewport"[^>]*>)(.*?)\s*<meta name="viewport"[^>]*>',
-        r"\1\2",
+        r'\s*<meta name="viewport" content="[^"]*initial-scale=1" ?/>',
+        "",
     ),
     # A notebook would otherwise open in the tab, as JSON.
     (

@@ -7,9 +7,9 @@
 const readline = require("readline");
 const [folder, macros] = process.argv.slice(2);
 const SCALE = 1.15;
-// A phone 390 px wide shows about so many em. What is wider scrolls, and
-// who scrolls by keyboard must be able to get there.
-const PHONE = 21;
+// In the box of a theorem, a phone 390 px wide shows about so many em. What
+// is wider scrolls, and who scrolls by keyboard must be able to get there.
+const PHONE = 17;
 
 async function main() {
   const MathJax = await require(folder + "/node-main.js").init({
