@@ -108,6 +108,27 @@ def drop_duplicate_handlers(app: Sphinx) -> None:
             handlers["singlehtml"].setdefault(node, functions)
 
 
+def find_renumbered(app: Sphinx, env: BuildEnvironment) -> list[str]:
+    """Return every page when a title, a number or the order changed.
+
+    Sidebars and cross-references quote them, and Sphinx does not follow
+    those.
+    """
+    del app
+    titles = {page: env.titles[page].astext() for page in env.found_docs}
+    names = repr(
+        [
+            sorted(titles.items()),
+            sorted(env.toctree_includes.items()),
+            sorted(env.toc_secnumbers.items()),
+            sorted(env.toc_fignumbers.items()),
+        ]
+    )
+    before = getattr(env, "lorabook_names", "")
+    env.lorabook_names = names  # type: ignore[attr-defined]
+    return sorted(env.found_docs) if names != before else []
+
+
 def describe_page(
     app: Sphinx,
     pagename: str,
@@ -132,6 +153,20 @@ def describe_page(
     elif pagename == "search":
         tags += '<meta name="description" content="Search the book." />'
     context["metatags"] = tags
+
+
+def remove_old_pages(app: Sphinx, exception: Exception | None) -> None:
+    """Remove the pages of chapters that are gone."""
+    if exception or app.builder.format != "html":
+        return
+    generated = {"404", "genindex", "search"}
+    site = Path(app.outdir)
+    for page in site.rglob("*.html"):
+        name = page.relative_to(site).with_suffix("").as_posix()
+        hidden = name.startswith("_")
+        if not hidden and name not in app.env.found_docs | generated:
+            page.unlink()
+            (site / "_sources" / f"{name}.md").unlink(missing_ok=True)
 
 
 def write_sitemap(app: Sphinx, exception: Exception | None) -> None:
@@ -163,5 +198,8 @@ def setup(app: Sphinx) -> dict[str, Any]:
     app.connect("builder-inited", drop_duplicate_handlers)
     app.connect("env-get-outdated", find_outdated)
     app.connect("html-page-context", describe_page, priority=899)
+    # After Sphinx has given its numbers.
+    app.connect("env-get-updated", find_renumbered, priority=900)
+    app.connect("build-finished", remove_old_pages)
     app.connect("build-finished", write_sitemap)
     return {"version": "1", "parallel_read_safe": True}

@@ -19,7 +19,11 @@ async function main() {
       paths: { mathjax: folder },
       require: require,
     },
-    tex: { macros: JSON.parse(macros) },
+    // Without "noundefined", an unknown command is an error, not red text.
+    tex: {
+      macros: JSON.parse(macros),
+      packages: { "[-]": ["noundefined", "noerrors"] },
+    },
     chtml: { fontURL: "@fonts@", adaptiveCSS: true, scale: SCALE },
   });
   const { adaptor, output } = MathJax.startup;
