@@ -27,7 +27,7 @@ help: ## list the targets
 	  $(call say,The book needs Python 3.11 or newer. Name one: make PYTHON=python3.12)
 	@test -x $(BIN)/python || $(PYTHON) -m venv .venv \
 	  $(call say,Could not create .venv. On Debian and Ubuntu: apt install python3-venv)
-	@echo "installing the pinned packages into .venv"
+	@echo "installing the pinned packages into .venv (once, some minutes)"
 	@if [ -n "$(TORCH)" ]; then \
 	  $(BIN)/pip install -q $$(grep '^uv==' requirements.txt) && \
 	  VIRTUAL_ENV=.venv $(BIN)/uv pip install -q --torch-backend=$(TORCH) \
@@ -55,8 +55,14 @@ test: site ## run all tests
 serve: site ## read the book on 127.0.0.1, rebuilt and reloaded on change
 	@$(BIN)/python extensions/serve.py --port $(PORT)
 
-lab: .venv/.installed ## open the chapters in JupyterLab
-	@$(BIN)/jupyter lab --notebook-dir=. --ServerApp.ip=127.0.0.1
+lab: .venv/.installed ## open the chapters in JupyterLab, as notebooks
+	@# A chapter opens as the notebook it is, in this environment alone.
+	@$(BIN)/jupytext-config \
+	  --settings-file .venv/share/jupyter/lab/settings/overrides.json \
+	  set-default-viewer markdown myst
+	@$(BIN)/jupyter lab --notebook-dir=. --ServerApp.ip=127.0.0.1 \
+	  --LabApp.news_url=None \
+	  --LabApp.check_for_updates_class=jupyterlab.NeverCheckForUpdate
 
 notebooks: site ## write runnable .ipynb files to _build/notebooks
 	@echo "The notebooks are in _build/notebooks:"; ls _build/notebooks
