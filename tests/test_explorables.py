@@ -482,7 +482,7 @@ def test_opened_from_disk(open_page, site_dir, name):
     verdict = {
         "rank-collapse": "2.236",
         "svd-image": "r = 33",
-        "svd-ellipse": "1.618",
+        "svd-ellipse": "2.303",
     }[name]
     expect(element.locator("#verdict")).to_contain_text(verdict)
 
