@@ -19,6 +19,7 @@ from fontTools import subset
 from fontTools.ttLib import TTFont
 from PIL import Image
 from sphinx.application import Sphinx
+from sphinx.errors import ExtensionError
 
 ICONS = Path(pydata_sphinx_theme.__file__).parent.joinpath(
     "theme/pydata_sphinx_theme/static/vendor/fontawesome/webfonts"
@@ -90,6 +91,42 @@ LIGHTEN = [
 ]
 
 
+# The theme's script measures every code cell when a page is loaded, to let
+# those that scroll be reached by keyboard. That lays out the whole chapter,
+# which `content-visibility` in book.css avoids. So: measure what is laid out,
+# and the rest when the reader comes near.
+SCRIPT = "_static/scripts/pydata-sphinx-theme.js"
+SCRIPT_REPAIRS = [
+    (
+        "e.tabIndex=e.scrollWidth>e.clientWidth"
+        "||e.scrollHeight>e.clientHeight?0:-1",
+        "e.checkVisibility({contentVisibilityAuto:!0})&&"
+        "(e.tabIndex=e.scrollWidth>e.clientWidth"
+        "||e.scrollHeight>e.clientHeight?0:-1)",
+    ),
+    (
+        'window.addEventListener("resize",t),new MutationObserver',
+        'window.addEventListener("resize",t),document.addEventListener('
+        '"contentvisibilityautostatechange",t),new MutationObserver',
+    ),
+]
+
+
+def repair_script(site: Path) -> None:
+    """Repair the theme's script, unless that is done."""
+    file = site / SCRIPT
+    text = file.read_text(encoding="utf8")
+    for old, new in SCRIPT_REPAIRS:
+        if new not in text:
+            if old not in text:
+                raise ExtensionError(
+                    f"{SCRIPT} is not the one that slim.py repairs: "
+                    "look at SCRIPT_REPAIRS after an update of the theme"
+                )
+            text = text.replace(old, new)
+    file.write_text(text, encoding="utf8")
+
+
 def repair_pages(app: Sphinx, exception: Exception | None) -> None:
     """Repair the written pages, and trim what they load."""
     if exception or app.builder.format != "html":
@@ -105,6 +142,7 @@ def repair_pages(app: Sphinx, exception: Exception | None) -> None:
             page.write_text(repaired, encoding="utf8")
     cut_icons(site)
     trim_styles(site)
+    repair_script(site)
     script = site / "_static/scripts/fontawesome.js"
     for unused in [script, *script.parent.glob("*.map")]:
         unused.unlink(missing_ok=True)

@@ -19,7 +19,7 @@ from urllib.parse import unquote, urlsplit
 import numpy as np
 import pytest
 from PIL import Image
-from playwright.sync_api import Browser, Page
+from playwright.sync_api import Browser, Page, expect
 
 Open = Callable[..., Page]
 ROOT = Path(__file__).resolve().parents[1]
@@ -44,6 +44,10 @@ LOOK = r"""async () => {
   const all = document.createElement("style");
   all.textContent = "* { content-visibility: visible !important }";
   document.head.append(all);
+  // Which code cells scroll is measured for those that are laid out, here as
+  // after a change of the window's size; then without any hurry.
+  dispatchEvent(new Event("resize"));
+  await new Promise((wait) => setTimeout(wait, 600));
 
   // Explorables wait until they come near; pictures may, too.
   const late = [...document.querySelectorAll("*")]
@@ -316,6 +320,20 @@ def test_walk_bites(browser: Browser) -> None:
     page.close()
     assert len(reached) == 3
     assert [x[:2] for x in unseen] == ["b.", "i."]
+
+
+def test_far_code_that_scrolls_is_reached_by_keyboard(
+    open_page: Open, chapter: str
+) -> None:
+    page = open_page(chapter, viewport={"width": 390, "height": 800})
+    # Late in the chapter: it is laid out only when the reader gets there.
+    page.evaluate("""() => {
+      const all = document.querySelectorAll("article section > section pre");
+      [...all].findLast((e) => e.scrollWidth > e.clientWidth).id = "far";
+    }""")
+    far = page.locator("#far")
+    far.scroll_into_view_if_needed()
+    expect(far).to_have_attribute("tabindex", "0")
 
 
 def test_skip_link_leads_to_the_text(open_page: Open, chapter: str) -> None:
