@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 from PIL import Image
 from sklearn.datasets import load_digits
 from torch import Tensor
+from torch.nn import functional as F
 
 Array = NDArray[np.float64]
 
@@ -98,6 +99,36 @@ def digits() -> tuple[Tensor, Tensor]:
     _check_sha256("digits", stored, DIGITS_SHA256)
     X = torch.from_numpy((bunch.data / 16).astype(np.float32))
     return X, torch.from_numpy(bunch.target.astype(np.int64))
+
+
+def shift_digits(X: Tensor, down: int = 0, right: int = 0) -> Tensor:
+    """Move the ink of 8 x 8 images; what leaves an image is lost.
+
+    Parameters
+    ----------
+    X : Tensor, shape (..., 64)
+        Images as `digits` returns them, row by row.
+    down, right : int
+        Pixels to move by, from -8 to 8; negative: up, left.
+
+    Returns
+    -------
+    Tensor, shape (..., 64)
+        New images; where nothing was moved to, there is no ink.
+
+    Raises
+    ------
+    ValueError
+        If `X` has other images, or if a step is out of range.
+    """
+    if X.shape[-1] != 64:
+        raise ValueError(f"need images of 64 pixels, got {X.shape[-1]}")
+    if not (-8 <= down <= 8 and -8 <= right <= 8):
+        raise ValueError(f"need steps from -8 to 8, got {down} and {right}")
+    images = X.reshape(*X.shape[:-1], 8, 8)
+    # Negative padding crops: what is pushed in on one side leaves the other.
+    moved = F.pad(images, (right, -right, down, -down))
+    return moved.reshape(X.shape)
 
 
 def _check_sha256(name: str, array: NDArray[Any], expected: str) -> None:

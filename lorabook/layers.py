@@ -15,7 +15,13 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from lorabook.linalg import check_rank, truncated_svd
+from lorabook.linalg import (
+    SVD,
+    at_least_float32,
+    check_rank,
+    product_svd,
+    truncated_svd,
+)
 
 
 class LowRankLinear(nn.Module):
@@ -107,11 +113,9 @@ class LowRankLinear(nn.Module):
             device=W.device,
             dtype=W.dtype,
         )
-        # There is no SVD in half precision.
-        exact = W.to(torch.promote_types(W.dtype, torch.float32))
-        U, S, Vh = truncated_svd(exact, r)
-        layer.A.copy_(S.sqrt()[:, None] * Vh)
-        layer.B.copy_(U * S.sqrt())
+        B, A = _balanced(truncated_svd(at_least_float32(W), r))
+        layer.A.copy_(A)
+        layer.B.copy_(B)
         if layer.bias is not None:
             layer.bias.copy_(linear.bias)
         return layer
@@ -204,3 +208,94 @@ class LoRALinear(nn.Module):
     def extra_repr(self) -> str:
         """Name rank and alpha; the base layer prints itself."""
         return f"r={self.r}, alpha={self.alpha}"
+
+
+@torch.no_grad()
+def extract_lora(
+    base: nn.Linear, tuned: nn.Linear, r: int, alpha: float
+) -> LoRALinear:
+    """Return the adapter that takes `base` nearest to `tuned`.
+
+    ΔW is the best approximation of rank r to the difference of the weights,
+    its truncated SVD (Eckart and Young 1936, Mirsky 1960). The singular
+    values are shared out evenly, so that BᵀB = AAᵀ. An adapter holds no
+    bias: the one of `base` stays.
+
+    Parameters
+    ----------
+    base : nn.Linear
+        The layer before. It becomes the adapter's base: frozen, not copied.
+    tuned : nn.Linear
+        The layer after, of the same shape; it is not changed.
+    r : int
+        Rank to keep, from 1 to min(d_in, d_out).
+    alpha : float
+        Numerator of the scale; positive. ΔW does not depend on it: the
+        factors absorb its inverse.
+
+    Returns
+    -------
+    LoRALinear
+
+    Raises
+    ------
+    ValueError
+        If the shapes differ, or if `r` or `alpha` is out of range.
+    """
+    if base.weight.shape != tuned.weight.shape:
+        raise ValueError(
+            "need two layers of one shape, got weights "
+            f"{tuple(base.weight.shape)} and {tuple(tuned.weight.shape)}"
+        )
+    layer = LoRALinear(base, r, alpha)
+    difference = at_least_float32(tuned.weight) - base.weight
+    _set_update(layer, truncated_svd(difference, r))
+    return layer
+
+
+@torch.no_grad()
+def resize_lora(layer: LoRALinear, r: int, alpha: float) -> LoRALinear:
+    """Return the adapter of rank `r` whose ΔW is nearest to a given one.
+
+    The (d_out, d_in) matrix ΔW is never formed: its singular value
+    decomposition comes from the factors, see `lorabook.linalg.product_svd`.
+
+    Parameters
+    ----------
+    layer : LoRALinear
+        The adapter to resize; it is not changed.
+    r : int
+        The new rank, from 1 to the present one.
+    alpha : float
+        Numerator of the new scale; positive. ΔW does not depend on it.
+
+    Returns
+    -------
+    LoRALinear
+        On the same base, with the same dropout.
+
+    Raises
+    ------
+    ValueError
+        If `r` or `alpha` is out of range.
+    """
+    check_rank(r, layer.r)
+    resized = LoRALinear(layer.base, r, alpha, layer.dropout.p)
+    B, A = at_least_float32(layer.B), at_least_float32(layer.A)
+    U, S, Vh = product_svd(layer.scale * B, A)
+    _set_update(resized, (U[:, :r], S[:r], Vh[:r]))
+    return resized
+
+
+def _set_update(layer: LoRALinear, parts: SVD) -> None:
+    """Set the factors of `layer` so that ΔW is U diag(S) Vh."""
+    U, S, Vh = parts
+    B, A = _balanced((U, S / layer.scale, Vh))
+    layer.A.copy_(A)
+    layer.B.copy_(B)
+
+
+def _balanced(parts: SVD) -> tuple[Tensor, Tensor]:
+    """Share the singular values out evenly: B = U √S and A = √S Vh."""
+    U, S, Vh = parts
+    return U * S.sqrt(), S.sqrt()[:, None] * Vh

@@ -20,6 +20,11 @@ def check_rank(r: int, limit: int) -> None:
         raise ValueError(f"need 1 <= r <= {limit}, got {r!r}")
 
 
+def at_least_float32(M: Tensor) -> Tensor:
+    """Convert half precision, in which there is no SVD, to float32."""
+    return M.to(torch.promote_types(M.dtype, torch.float32))
+
+
 def _check_matrix(M: Tensor) -> None:
     if M.ndim != 2 or 0 in M.shape:
         raise ValueError(
@@ -58,7 +63,7 @@ def numerical_rank(M: Tensor, rtol: float | None = None) -> int:
         rtol = max(M.shape) * torch.finfo(M.dtype).eps
     if not rtol >= 0:
         raise ValueError(f"need rtol >= 0, got {rtol}")
-    s = torch.linalg.svdvals(_at_least_float32(M))
+    s = torch.linalg.svdvals(at_least_float32(M))
     return int((s > rtol * s[0]).sum())
 
 
@@ -160,6 +165,45 @@ def randomized_svd(
     return Q @ U[:, :r], S[:r], Vh[:r]
 
 
+def product_svd(B: Tensor, A: Tensor) -> SVD:
+    """Decompose the product ``B @ A`` without forming it.
+
+    ``B = Qb Rb`` and ``A.T = Qa Ra`` are thin QR factorisations; the SVD of
+    the small matrix ``Rb @ Ra.T``, multiplied by Qb and Qa, is that of the
+    product. For factors with one side r this costs O((m + n) r^2) operations
+    and no memory of size m n.
+
+    Parameters
+    ----------
+    B : Tensor, shape (m, r)
+        float32 or float64 matrix.
+    A : Tensor, shape (r, n)
+        Of the same dtype.
+
+    Returns
+    -------
+    U, S, Vh : Tensor
+        Shapes (m, k), (k,) and (k, n) with k = min(m, r, n); the rest of the
+        singular values of the product are 0.
+
+    Raises
+    ------
+    ValueError
+        If either is not a finite, real matrix, or if they do not fit.
+    """
+    _check_matrix(B)
+    _check_matrix(A)
+    if B.shape[1] != A.shape[0]:
+        raise ValueError(
+            "need B (m, r) and A (r, n), "
+            f"got {tuple(B.shape)} and {tuple(A.shape)}"
+        )
+    Qb, Rb = torch.linalg.qr(B)  # (m, min(m, r)), (min(m, r), r)
+    Qa, Ra = torch.linalg.qr(A.mT)  # (n, min(n, r)), (min(n, r), r)
+    U, S, Vh = torch.linalg.svd(Rb @ Ra.mT, full_matrices=False)
+    return Qb @ U, S, Vh @ Qa.mT
+
+
 def energy(S: Tensor) -> Tensor:
     """Return the share of ``sum s_i**2`` that the first values hold.
 
@@ -232,10 +276,6 @@ def effective_rank(S: Tensor) -> float:
     """
     s = _relative(S)
     return math.exp(float(torch.special.entr(s / s.sum()).sum()))
-
-
-def _at_least_float32(M: Tensor) -> Tensor:
-    return M.to(torch.promote_types(M.dtype, torch.float32))
 
 
 def _orthonormal(Y: Tensor) -> Tensor:

@@ -102,3 +102,32 @@ def test_other_data_are_refused(name: str, monkeypatch) -> None:
     monkeypatch.setattr(data, f"{name.upper()}_SHA256", "0" * 64)
     with pytest.raises(RuntimeError, match=f"data set {name!r} is not the"):
         getattr(data, name)()
+
+
+def test_shifted_digits_are_numpys() -> None:
+    X, _ = data.digits()
+    images = X.reshape(-1, 8, 8).numpy()
+    for down, right in ((0, 1), (2, 0), (-1, -3), (8, 0), (0, -8), (0, 0)):
+        expected = np.zeros_like(images)
+        for i in range(8):
+            for j in range(8):
+                if 0 <= i - down < 8 and 0 <= j - right < 8:
+                    expected[:, i, j] = images[:, i - down, j - right]
+        moved = data.shift_digits(X, down=down, right=right)
+        assert np.array_equal(moved.reshape(-1, 8, 8).numpy(), expected)
+
+
+def test_a_shift_makes_new_images() -> None:
+    X, _ = data.digits()
+    before = X.clone()
+    data.shift_digits(X).fill_(-1)
+    assert torch.equal(X, before)
+    assert data.shift_digits(X[0], right=1).shape == (64,)
+
+
+def test_a_shift_must_fit() -> None:
+    X, _ = data.digits()
+    with pytest.raises(ValueError, match="from -8 to 8, got 0 and 9"):
+        data.shift_digits(X, right=9)
+    with pytest.raises(ValueError, match="images of 64 pixels, got 63"):
+        data.shift_digits(X[:, 1:])

@@ -12,7 +12,12 @@ from hypothesis import strategies as st
 from torch import Tensor, nn
 from torch.testing import assert_close
 
-from lorabook.layers import LoRALinear, LowRankLinear
+from lorabook.layers import (
+    LoRALinear,
+    LowRankLinear,
+    extract_lora,
+    resize_lora,
+)
 from lorabook.linalg import truncated_svd
 from lorabook.measure import count_flops
 
@@ -290,6 +295,127 @@ def test_lora_describes_itself() -> None:
 
 
 # LoRALinear: the libraries that people use
+
+
+# extract_lora, resize_lora
+
+
+def two_checkpoints(
+    d_in: int, d_out: int, seed: int, dtype: torch.dtype = torch.float64
+) -> tuple[nn.Linear, nn.Linear]:
+    torch.manual_seed(seed)
+    layers = [nn.Linear(d_in, d_out, dtype=dtype) for _ in range(2)]
+    return layers[0], layers[1]
+
+
+@given(sizes, sizes, seeds)
+def test_the_error_of_an_extracted_adapter_is_the_tail(
+    d_in: int, d_out: int, seed: int
+) -> None:
+    base, tuned = two_checkpoints(d_in, d_out, seed)
+    difference = (tuned.weight - base.weight).detach()
+    s = torch.linalg.svdvals(difference)
+    r = 1 + seed % min(d_in, d_out)
+    layer = extract_lora(base, tuned, r, alpha=3.0)
+    left = difference - layer.delta_weight()
+    assert_close(left.norm(), s[r:].norm(), rtol=1e-9, atol=1e-12)
+    assert_close(layer.B.T @ layer.B, layer.A @ layer.A.T)
+
+
+def test_at_full_rank_the_extracted_adapter_is_the_tuned_layer() -> None:
+    base, tuned = two_checkpoints(6, 4, seed=1)
+    tuned.bias = base.bias
+    layer = extract_lora(base, tuned, 4, alpha=0.5)
+    x = torch.randn(3, 6, dtype=torch.float64)
+    assert_close(layer(x), tuned(x))
+
+
+def test_extraction_keeps_the_base_and_its_bias() -> None:
+    base, tuned = two_checkpoints(6, 4, seed=2)
+    before = copy.deepcopy(base.state_dict()), copy.deepcopy(tuned)
+    layer = extract_lora(base, tuned, 2, alpha=2.0)
+    assert layer.base is base
+    assert all(
+        torch.equal(before[0][k], v) for k, v in base.state_dict().items()
+    )
+    assert torch.equal(before[1].weight, tuned.weight)
+    assert [n for n, p in layer.named_parameters() if p.requires_grad] == [
+        "A",
+        "B",
+    ]
+
+
+@pytest.mark.parametrize("alpha", [0.25, 1.0, 16.0])
+def test_the_scale_is_absorbed(alpha: float) -> None:
+    base, tuned = two_checkpoints(6, 4, seed=3)
+    layer = extract_lora(base, tuned, 2, alpha)
+    expected = extract_lora(base, tuned, 2, 2.0).delta_weight()
+    assert layer.scale == alpha / 2
+    assert_close(layer.delta_weight(), expected)
+
+
+def test_half_precision_is_decomposed_in_float32() -> None:
+    base, tuned = two_checkpoints(6, 4, seed=4, dtype=torch.bfloat16)
+    layer = extract_lora(base, tuned, 4, 4.0)
+    assert layer.A.dtype == layer.B.dtype == torch.bfloat16
+    difference = tuned.weight.float() - base.weight.float()
+    error = (layer.delta_weight().float() - difference).norm()
+    assert error < 0.02 * difference.norm()
+    smaller = resize_lora(layer, 2, 2.0)
+    assert smaller.A.dtype == torch.bfloat16
+
+
+def test_two_shapes_are_refused() -> None:
+    with pytest.raises(ValueError, match=r"\(4, 6\) and \(5, 6\)"):
+        extract_lora(nn.Linear(6, 4), nn.Linear(6, 5), 2, 1.0)
+    base = nn.Linear(6, 4)
+    with pytest.raises(ValueError, match="1 <= r <= 4, got 5"):
+        extract_lora(base, nn.Linear(6, 4), 5, 1.0)
+    assert base.weight.requires_grad
+
+
+@given(sizes, sizes, seeds)
+def test_a_resized_adapter_is_the_nearest(
+    d_in: int, d_out: int, seed: int
+) -> None:
+    full = min(d_in, d_out)
+    layer = trained_lora(d_in, d_out, full, seed=seed)
+    r = 1 + seed % full
+    resized = resize_lora(layer, r, alpha=5.0)
+    delta = layer.delta_weight().detach()
+    U, S, Vh = truncated_svd(delta, r)
+    assert_close(resized.delta_weight(), U * S @ Vh)
+    assert (resized.r, resized.alpha) == (r, 5.0)
+    assert resized.base is layer.base
+    assert_close(layer.delta_weight(), delta)
+
+
+def test_resizing_to_the_same_rank_changes_no_output() -> None:
+    layer = trained_lora()
+    x = torch.randn(4, 7, dtype=torch.float64)
+    assert_close(resize_lora(layer, 3, 1.0)(x), layer(x))
+
+
+def test_an_untrained_adapter_can_be_resized() -> None:
+    layer = LoRALinear(nn.Linear(7, 5), 3, 1.0)
+    assert resize_lora(layer, 2, 1.0).delta_weight().norm() == 0
+
+
+def test_resizing_never_forms_the_update() -> None:
+    layer = trained_lora(d_in=300, d_out=200, r=4)
+    # At most the QR factors are multiplied: 2 (m + n) r^2 and the core.
+    flops = count_flops(resize_lora, layer, 2, 1.0)
+    assert 0 < flops <= 2 * (300 + 200) * 4**2 + 2 * 4**3
+
+
+def test_an_adapter_does_not_grow() -> None:
+    with pytest.raises(ValueError, match="1 <= r <= 3, got 4"):
+        resize_lora(trained_lora(r=3), 4, 1.0)
+
+
+def test_resizing_keeps_the_dropout() -> None:
+    layer = LoRALinear(nn.Linear(7, 5), 3, 1.0, dropout=0.25)
+    assert resize_lora(layer, 2, 1.0).dropout.p == 0.25
 
 
 class OneLinear(nn.Module):

@@ -17,6 +17,7 @@ from lorabook.linalg import (
     effective_rank,
     energy,
     numerical_rank,
+    product_svd,
     randomized_svd,
     stable_rank,
     truncated_svd,
@@ -312,6 +313,49 @@ def test_what_is_no_matrix_is_refused(function, M: Tensor, message) -> None:
 
 
 # The spectrum in one number
+
+
+# product_svd
+
+
+@given(shapes, st.integers(1, 9), seeds)
+def test_the_product_is_decomposed(
+    shape: tuple[int, int], r: int, seed: int
+) -> None:
+    m, n = shape
+    B, A = gaussian(m, r, seed=seed), gaussian(r, n, seed=seed + 1)
+    U, S, Vh = product_svd(B, A)
+    k = min(m, r, n)
+    assert (U.shape, S.shape, Vh.shape) == ((m, k), (k,), (k, n))
+    assert_close(U * S @ Vh, B @ A)
+    assert_close(U.T @ U, torch.eye(k).double())
+    assert_close(Vh @ Vh.T, torch.eye(k).double())
+    expected = np.linalg.svd((B @ A).numpy(), compute_uv=False)
+    assert_close(S, torch.from_numpy(expected[:k]))
+
+
+def test_a_product_of_zeros_is_decomposed() -> None:
+    U, S, _ = product_svd(torch.zeros(5, 2), gaussian(2, 4).float())
+    assert torch.equal(S, torch.zeros(2))
+    assert_close(U.T @ U, torch.eye(2))
+
+
+def test_factors_must_fit() -> None:
+    with pytest.raises(ValueError, match=r"\(5, 2\) and \(3, 4\)"):
+        product_svd(torch.ones(5, 2), torch.ones(3, 4))
+    with pytest.raises(ValueError, match="not finite"):
+        product_svd(torch.full((5, 2), math.nan), torch.ones(2, 4))
+    with pytest.raises(ValueError, match="not finite"):
+        product_svd(torch.ones(5, 2), torch.full((2, 4), math.inf))
+
+
+def test_small_singular_values_of_a_product_survive() -> None:
+    """Forming the Gram matrices of the factors would lose them."""
+    Q = torch.linalg.qr(gaussian(50, 2)).Q
+    s = torch.tensor([1.0, 1e-12]).double()
+    B = Q * s
+    A = torch.linalg.qr(gaussian(40, 2, seed=1)).Q.T
+    assert_close(product_svd(B, A)[1], s, rtol=1e-3, atol=0)
 
 
 def test_energy_of_a_known_spectrum() -> None:

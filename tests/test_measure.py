@@ -8,16 +8,19 @@ import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
+from scipy import stats
 from torch import nn
 from torch.utils.checkpoint import checkpoint
 
 from lorabook import measure
 from lorabook.layers import LoRALinear
 from lorabook.measure import (
+    Interval,
     Ratio,
     Timings,
     compare_times,
     count_flops,
+    mean_interval,
     parameter_count,
     saved_bytes,
 )
@@ -180,6 +183,36 @@ def test_without_gradients_nothing_is_saved() -> None:
 
 
 TIMINGS = Timings({"a": (1.0, 4.0, 3.0), "b": (2.0, 2.0, 2.0)})
+
+
+# mean_interval
+
+
+def test_an_interval_agrees_with_scipy() -> None:
+    values = [0.91, 0.93, 0.9, 0.95, 0.92]
+    result = stats.ttest_1samp(values, 0).confidence_interval(0.95)
+    found = mean_interval(values)
+    assert found.mean == pytest.approx(np.mean(values))
+    assert (found.low, found.high) == pytest.approx(tuple(result))
+
+
+def test_an_interval_covers_as_often_as_it_says() -> None:
+    rng = np.random.default_rng(0)
+    draws = rng.normal(3, 2, size=(4000, 5))
+    found = [mean_interval(row) for row in draws]
+    covered = np.mean([x.low <= 3 <= x.high for x in found])
+    assert covered == pytest.approx(0.95, abs=0.015)
+
+
+def test_equal_values_leave_no_doubt() -> None:
+    assert mean_interval([2.0, 2.0]) == Interval(2.0, 2.0, 2.0)
+    assert str(mean_interval([2, 2])) == "2.000 (2.000 to 2.000)"
+
+
+@pytest.mark.parametrize("values", [[], [1.0], [1.0, float("nan")]])
+def test_too_little_for_an_interval_is_refused(values: list[float]) -> None:
+    with pytest.raises(ValueError, match="at least two finite values, got"):
+        mean_interval(values)
 
 
 def test_a_ratio_is_of_pairs() -> None:

@@ -1,0 +1,137 @@
+"""The training loop, against steps taken by hand."""
+
+import math
+
+import pytest
+import torch
+from torch import nn
+from torch.nn import functional as F
+
+from lorabook.train import accuracy, batch_loss, train
+
+
+def quadratic(start):
+    """Return a parameter, and a loss with its minimum at 3."""
+    p = nn.Parameter(torch.tensor(float(start), dtype=torch.float64))
+    return p, lambda: (p - 3) ** 2 / 2
+
+
+def test_sgd_takes_the_steps_of_the_formula():
+    p, loss = quadratic(0)
+    history = train(loss, [p], 5, 0.1, optimizer=torch.optim.SGD, decay=False)
+    x, expected = 0.0, []
+    for _ in range(5):
+        expected.append((x - 3) ** 2 / 2)
+        x -= 0.1 * (x - 3)
+    assert p.item() == pytest.approx(x)
+    assert history.tolist() == pytest.approx(expected)
+
+
+def test_the_learning_rate_falls_on_a_line():
+    p, loss = quadratic(0)
+    train(loss, [p], 4, 0.2, optimizer=torch.optim.SGD)
+    x = 0.0
+    for lr in (0.2, 0.15, 0.1, 0.05):
+        x -= lr * (x - 3)
+    assert p.item() == pytest.approx(x)
+
+
+def test_adam_is_the_default():
+    p, loss = quadratic(0)
+    train(loss, [p], 1, 0.25)
+    # The first step of Adam is lr times the sign of the gradient.
+    assert p.item() == pytest.approx(0.25)
+
+
+def test_frozen_parameters_stay():
+    p, _ = quadratic(0)
+    q = nn.Parameter(torch.tensor(1.0), requires_grad=False)
+    train(lambda: (p * q - 1) ** 2, [p, q], 3, 0.1)
+    assert q.item() == 1
+    assert p.item() != 0
+
+
+def test_old_gradients_are_dropped():
+    p, loss = quadratic(0)
+    p.grad = torch.tensor(100.0, dtype=torch.float64)
+    train(loss, [p], 1, 0.1, optimizer=torch.optim.SGD, decay=False)
+    assert p.item() == pytest.approx(0.3)
+
+
+@pytest.mark.parametrize(
+    ("steps", "lr", "words"),
+    [
+        (0, 0.1, "steps >= 1, got 0"),
+        (1, 0.0, "lr > 0, got 0"),
+        (1, -1.0, "lr > 0, got -1"),
+        (1, math.inf, "lr > 0, got inf"),
+        (1, math.nan, "lr > 0, got nan"),
+    ],
+)
+def test_settings_out_of_range_are_named(steps, lr, words):
+    p, loss = quadratic(0)
+    with pytest.raises(ValueError, match=words):
+        train(loss, [p], steps, lr)
+
+
+def test_nothing_to_train_is_an_error():
+    with pytest.raises(ValueError, match="nothing to train"):
+        train(
+            lambda: torch.zeros(()),
+            nn.Linear(2, 2).requires_grad_(False).parameters(),
+            1,
+            0.1,
+        )
+
+
+def test_a_loss_that_is_not_finite_stops_before_the_weights():
+    p, _ = quadratic(1)
+    with pytest.raises(FloatingPointError, match=r"inf at step 0: .* 0\.5"):
+        train(lambda: p / 0, [p], 3, 0.5)
+    assert p.item() == 1
+
+
+def test_a_batch_is_drawn_from_the_examples():
+    torch.manual_seed(0)
+    net = nn.Linear(3, 4)
+    X, y = torch.randn(50, 3), torch.randint(4, (50,))
+    g = torch.Generator().manual_seed(5)
+    loss = batch_loss(net, X, y, batch=8, generator=g)
+    found = [loss().item() for _ in range(2)]
+    g.manual_seed(5)
+    for value in found:
+        i = torch.randint(50, (8,), generator=g)
+        expected = F.cross_entropy(net(X[i]), y[i]).item()
+        assert value == pytest.approx(expected)
+    assert found[0] != found[1]
+
+
+def test_batch_loss_names_what_does_not_fit():
+    X, y = torch.randn(5, 3), torch.zeros(4, dtype=torch.int64)
+    net = nn.Linear(3, 2)
+    with pytest.raises(ValueError, match="got 5 and 4"):
+        batch_loss(net, X, y)
+    with pytest.raises(ValueError, match="got 0 and 0"):
+        batch_loss(net, X[:0], y[:0])
+    with pytest.raises(ValueError, match="batch >= 1, got 0"):
+        batch_loss(net, X[:4], y, batch=0)
+
+
+def test_a_classifier_learns():
+    torch.manual_seed(0)
+    X = torch.randn(200, 2)
+    y = (X[:, 0] > X[:, 1]).long()
+    net = nn.Linear(2, 2)
+    nn.init.zeros_(net.weight)
+    nn.init.zeros_(net.bias)
+    history = train(batch_loss(net, X, y), net.parameters(), 100, 0.05)
+    assert history.shape == (100,)
+    assert history[0] == pytest.approx(math.log(2))
+    assert history[-1] < 0.3
+    assert accuracy(net, X, y) > 0.95
+
+
+def test_accuracy_counts():
+    logits = torch.tensor([[1.0, 0], [0, 1], [0, 1], [0, 1]])
+    y = torch.tensor([0, 0, 1, 1])
+    assert accuracy(nn.Identity(), logits, y) == 0.75
