@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import base64
 import io
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 
 import numpy as np
 from numpy.typing import NDArray
@@ -193,11 +193,119 @@ def svd_image() -> str:
     return svg(3 * width + 4 * GAP, height + TITLE + 2 * GAP, body)
 
 
+def lora_shapes() -> str:
+    """Draw a weight of 512 by 512 and factors of rank 8, to scale."""
+    side, r, unit, x, y = 512, 8, 0.36, GAP, GAP + TITLE
+    whole, strip = side * unit, r * unit
+    body = ""
+    for name, left, width, height, kind in (
+        ("W₀", x, whole, whole, "g"),
+        ("B", x + whole + 40, strip, whole, "c1"),
+        ("A", x + whole + 80 + strip, whole, strip, "c1"),
+    ):
+        body += (
+            f'<path class="{kind}" d="M{left:g} {y}h{width:g}v{height:g}'
+            f'h{-width:g}z"/><text x="{left + width / 2:g}" y="{y - 9}">'
+            f"{name}</text>"
+        )
+    words = f"{r * 2 * side:,} numbers instead of {side * side:,}"
+    width = 2 * whole + 80 + strip + 2 * GAP
+    body += f'<text x="{width / 2:g}" y="{y + whole + 26:g}">{words}</text>'
+    return svg(width, y + whole + 26 + GAP, body)
+
+
+def truncation_race() -> str:
+    """Draw the best pair of directions, and what is left without the rest."""
+    A = np.array([[3.0, 0.0], [4.0, 5.0]])
+    U, s, Vt = np.linalg.svd(A)
+    sign = np.sign(Vt[0, 1])
+    u, v = sign * U[:, 0], sign * Vt[0]
+    pictures = []
+    for vector, name, kind in ((v, "v₁", "c2"), (u, "u₁", "c1")):
+        plane = Plane(1.6)
+        plane.line(circle().T)
+        plane.arrow(vector, kind, name)
+        pictures.append(plane.body)
+    for M in (A, s[0] * np.outer(u, v)):
+        plane = Plane(8)
+        plane.line((M @ circle()).T)
+        plane.arrow(s[0] * u, "c1", "σ₁u₁")
+        pictures.append(plane.body)
+    titles = ("v₁ reads", "u₁ writes", "the matrix", "its best of rank 1")
+    return panels(list(zip(titles, pictures, strict=True)))
+
+
+def random(seed: int) -> Iterator[float]:
+    """Yield the numbers of `LR.random`: mulberry32."""
+
+    def product(a: int, b: int) -> int:
+        return a * b & 0xFFFFFFFF
+
+    while True:
+        seed = seed + 0x6D2B79F5 & 0xFFFFFFFF
+        t = product(seed ^ seed >> 15, 1 | seed)
+        t ^= t + product(t ^ t >> 7, 61 | t) & 0xFFFFFFFF
+        yield (t ^ t >> 14) / 2**32
+
+
+def descent_run() -> tuple[Array, Array]:
+    """Return losses and singular values of the run that `descent` starts."""
+    W, r, rate = np.zeros((8, 6)), 4, 0.1
+    np.fill_diagonal(W, [1, 0.5, 0.25, 0.125, 0, 0])
+    numbers = random(1)
+
+    def normal(m: int, n: int) -> Array:
+        draws = [
+            np.sqrt(-2 * np.log(1 - next(numbers)))
+            * np.cos(2 * np.pi * next(numbers))
+            for _ in range(m * n)
+        ]
+        return 1e-3 * np.array(draws).reshape(m, n)
+
+    B, A = normal(8, r), normal(r, 6)
+    losses, values = [], []
+    for step in range(801):
+        R = B @ A - W
+        if step % 8 == 0:
+            losses.append((R**2).sum() / 2)
+            values.append(np.linalg.svd(B @ A, compute_uv=False)[:r])
+        B, A = B - rate * R @ A.T, A - rate * B.T @ R
+    return np.array(losses), np.array(values)
+
+
+def descent() -> str:
+    """Draw the loss and the singular values of a run."""
+    losses, values = descent_run()
+    width, height, body = 260, 170, ""
+    for k, (title, curves) in enumerate(
+        [("loss", losses[:, None] / 0.7), ("singular values", values / 1.1)]
+    ):
+        x, y = GAP + k * (width + GAP), GAP + TITLE
+        body += (
+            f'<text x="{x + width / 2:g}" y="{y - 9}">{title}</text>'
+            f'<path class="g" d="M{x} {y}v{height}h{width}"/>'
+        )
+        for curve in curves.T:
+            points = "L".join(
+                f"{x + width * i / 100:g} {y + height * (1 - v):.1f}"
+                for i, v in enumerate(curve)
+            )
+            body += f'<path class="c1" d="M{points}"/>'
+        body += (
+            f'<text x="{x + width / 2:g}" y="{y + height + 20}">'
+            "800 steps</text>"
+        )
+    return svg(2 * width + 3 * GAP, y + height + 20 + GAP, body)
+
+
 FILES: dict[str, Callable[[], str]] = {
     "data/photo.js": photo_script,
+    "fallback/descent.svg": descent,
+    "fallback/lora-shapes.svg": lora_shapes,
     "fallback/rank-collapse.svg": rank_collapse,
     "fallback/svd-ellipse.svg": svd_ellipse,
     "fallback/svd-image.svg": svd_image,
+    "fallback/truncation-race.svg": truncation_race,
 }
 
 if __name__ == "__main__":

@@ -175,7 +175,7 @@ def _whole(low: int, high: int) -> Attribute:
     return Attribute(f"a whole number from {low} to {high}", write)
 
 
-def _real(low: int, high: int, of: str = "") -> Attribute:
+def _real(low: float, high: float, of: str = "") -> Attribute:
     def write(value: Any) -> str:
         if not low <= float(value) <= high:
             raise ValueError
@@ -218,6 +218,19 @@ def _square(*sizes: int) -> Attribute:
 
 
 REGISTRY: dict[str, Entry] = {
+    "lora-shapes": Entry(
+        alt=(
+            "A square W₀ of 512 by 512 beside two strips drawn to the same "
+            "scale, B of 512 by 8 and A of 8 by 512. The strips hold 8,192 "
+            "numbers, 3.13% of the 262,144 in the square."
+        ),
+        attributes={
+            "outputs": _whole(16, 16384),
+            "inputs": _whole(16, 16384),
+            "rank": _whole(1, 16384),
+        },
+        scripts=("core.js", "lora-shapes.js"),
+    ),
     "rank-collapse": Entry(
         alt=(
             "Four pictures. The unit circle; its image under the matrix with "
@@ -258,5 +271,30 @@ REGISTRY: dict[str, Entry] = {
             "angle": _real(0, 360, of="of degrees "),
         },
         scripts=("core.js", "plane.js", "svd-ellipse.js"),
+    ),
+    "truncation-race": Entry(
+        alt=(
+            "Four pictures for the matrix with the rows (3, 0) and (4, 5): "
+            "the unit circle with u₁ and with v₁, the ellipse that the matrix "
+            "makes of it, and the segment that its best approximation of "
+            "rank one makes, at a distance of σ₂ = 2.236."
+        ),
+        attributes={"matrix": _square(2)},
+        scripts=("core.js", "plane.js", "truncation-race.js"),
+    ),
+    "descent": Entry(
+        alt=(
+            "Two charts over 800 steps. The loss falls in a staircase to "
+            "zero; the singular values of BA rise one after the other to 1, "
+            "0.5, 0.25 and 0.125, each taking about twice as long as the one "
+            "before."
+        ),
+        attributes={
+            "start": _one_of("small", "lora", "zero"),
+            "size": _real(1e-6, 1),
+            "rank": _whole(1, 6),
+            "rate": _real(0.01, 3),
+        },
+        scripts=("core.js", "descent.js"),
     ),
 }

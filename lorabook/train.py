@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterable
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
-from tqdm.auto import tqdm
+from tqdm import tqdm
 
 
 def train(
@@ -32,7 +32,7 @@ def train(
     parameters : iterable of nn.Parameter
         What may change. Frozen parameters are left out.
     steps : int
-        Steps of the optimiser, at least 1.
+        Steps of the optimiser; with 0, nothing changes.
     lr : float
         Learning rate of the first step, positive.
     optimizer : type
@@ -54,8 +54,8 @@ def train(
     FloatingPointError
         If the loss is not finite, before it can reach the parameters.
     """
-    if steps < 1:
-        raise ValueError(f"need steps >= 1, got {steps}")
+    if steps < 0:
+        raise ValueError(f"need steps >= 0, got {steps}")
     if not 0 < lr < math.inf:
         raise ValueError(f"need a finite lr > 0, got {lr}")
     trainable = [p for p in parameters if p.requires_grad]

@@ -28,6 +28,9 @@ PAGES = {
     "rank-collapse": "chapters/rank.html",
     "svd-image": "chapters/svd.html",
     "svd-ellipse": "chapters/svd.html",
+    "lora-shapes": "chapters/lora_in_one_page.html",
+    "truncation-race": "chapters/best_approximation.html",
+    "descent": "chapters/matrix_factorization.html",
 }
 NAMES = list(PAGES)
 # Values that fit, and values that do not, of every kind of attribute.
@@ -38,6 +41,14 @@ GOOD = {
     ("svd-image", "picture"): ["photograph", "noise"],
     ("svd-ellipse", "matrix"): ["1, 2; 3, 4", "0 0; 0 0"],
     ("svd-ellipse", "angle"): ["0", "58.3", "360"],
+    ("lora-shapes", "outputs"): ["16", "16384"],
+    ("lora-shapes", "inputs"): ["16", "3000"],
+    ("lora-shapes", "rank"): ["1", "512", "16384"],
+    ("truncation-race", "matrix"): ["1 2; 3 4", "0 0; 0 0"],
+    ("descent", "start"): ["small", "lora", "zero"],
+    ("descent", "size"): ["1e-6", "0.03", "1"],
+    ("descent", "rank"): ["1", "6"],
+    ("descent", "rate"): ["0.01", "0.5", "3"],
 }
 BAD = {
     ("rank-collapse", "matrix"): ["", "1 2; 3", "1", "1 2; 3 x", "101 0; 0 1"],
@@ -46,6 +57,14 @@ BAD = {
     ("svd-image", "picture"): ["", "cat"],
     ("svd-ellipse", "matrix"): ["1 0 0; 0 1 0; 0 0 1", "1 2 3 4"],
     ("svd-ellipse", "angle"): ["", "-1", "361", "north"],
+    ("lora-shapes", "outputs"): ["", "15", "16385", "wide"],
+    ("lora-shapes", "inputs"): ["", "15.5", "-16"],
+    ("lora-shapes", "rank"): ["", "0", "2.5", "16385"],
+    ("truncation-race", "matrix"): ["1 0 0; 0 1 0; 0 0 1", "1 2; 3 x"],
+    ("descent", "start"): ["", "large"],
+    ("descent", "size"): ["", "0", "2", "tiny"],
+    ("descent", "rank"): ["", "0", "7", "1.5"],
+    ("descent", "rate"): ["", "0", "4"],
 }
 
 Open = Callable[..., Page]
@@ -306,7 +325,7 @@ def test_the_directive_names_mistakes(tmp_path):
             "raw": "<lr-nonsense></lr-nonsense>",
         },
     )
-    assert "there is no explorable 'svd'; there are rank-coll" in warnings
+    assert "there is no explorable 'svd'; there are lora-sha" in warnings
     assert "rank must be a whole number from 1 to 137" in warnings
     assert "svd-image has no attribute 'angle'; it has rank, pict" in warnings
     assert "there is no explorable 'nonsense'" in warnings
@@ -483,6 +502,9 @@ def test_opened_from_disk(open_page, site_dir, name):
         "rank-collapse": "2.236",
         "svd-image": "r = 33",
         "svd-ellipse": "2.303",
+        "lora-shapes": "0.39%",
+        "truncation-race": "2.236",
+        "descent": "After 176",
     }[name]
     expect(element.locator("#verdict")).to_contain_text(verdict)
 

@@ -36,6 +36,12 @@ def test_the_learning_rate_falls_on_a_line():
     assert p.item() == pytest.approx(x)
 
 
+def test_no_steps_change_nothing():
+    p, loss = quadratic(0)
+    assert train(loss, [p], 0, 0.1).shape == (0,)
+    assert p.item() == 0
+
+
 def test_adam_is_the_default():
     p, loss = quadratic(0)
     train(loss, [p], 1, 0.25)
@@ -61,7 +67,7 @@ def test_old_gradients_are_dropped():
 @pytest.mark.parametrize(
     ("steps", "lr", "words"),
     [
-        (0, 0.1, "steps >= 1, got 0"),
+        (-1, 0.1, "steps >= 0, got -1"),
         (1, 0.0, "lr > 0, got 0"),
         (1, -1.0, "lr > 0, got -1"),
         (1, math.inf, "lr > 0, got inf"),

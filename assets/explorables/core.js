@@ -92,6 +92,15 @@
     }
   };
 
+  /* Uniform random numbers from 0 to 1, the same for the same seed
+     (mulberry32). */
+  LR.random = (seed) => () => {
+    seed = (seed + 0x6d2b79f5) | 0;
+    let t = Math.imul(seed ^ (seed >>> 15), 1 | seed);
+    t = (t + Math.imul(t ^ (t >>> 7), 61 | t)) ^ t;
+    return ((t ^ (t >>> 14)) >>> 0) / 4294967296;
+  };
+
   /* ---- document -------------------------------------------------------- */
   const SVG = /^(svg|g)$/;
   const h = (LR.h = (tag, attributes = {}, ...children) => {
