@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from lorabook import data
-from lorabook.explorables import assets_folder
+from lorabook.data import assets_folder
 
 Array = NDArray[np.float64]
 

@@ -1,6 +1,8 @@
-"""Real data that matplotlib and scikit-learn ship: nothing is downloaded."""
+"""Real data that come with the packages or the book: no downloads."""
 
 import hashlib
+import json
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -22,6 +24,23 @@ ELEVATION_SHA256 = (
 DIGITS_SHA256 = (
     "68aea062d35a127749050fa0e52dca09d6569ac08092c925610e0954e172dde2"
 )
+
+
+def assets_folder() -> Path:
+    """Return the folder ``assets``, in the package or beside it.
+
+    Raises
+    ------
+    FileNotFoundError
+        If the package was copied without it.
+    """
+    here = Path(__file__).resolve()
+    for folder in (here.parent / "assets", here.parents[1] / "assets"):
+        if (folder / "explorables").is_dir():
+            return folder
+    raise FileNotFoundError(
+        "lorabook's folder of assets is missing: install the package again"
+    )
 
 
 def photo(height: int | None = None) -> Tensor:
@@ -99,6 +118,45 @@ def digits() -> tuple[Tensor, Tensor]:
     _check_sha256("digits", stored, DIGITS_SHA256)
     X = torch.from_numpy((bunch.data / 16).astype(np.float32))
     return X, torch.from_numpy(bunch.target.astype(np.int64))
+
+
+def corpus(name: str, split: str = "train") -> Tensor:
+    """Return one of the two texts that come with the book, as bytes.
+
+    Snapshots of Python's own documentation and standard library (licence in
+    ``assets/data/LICENSE-PSF.txt``), without their repetitions; see
+    ``experiments/make_corpora.py``.
+
+    Parameters
+    ----------
+    name : str
+        ``"docs"``, English with some code, or ``"code"``.
+    split : str
+        ``"train"``, ``"validation"`` to choose settings, or ``"test"``.
+
+    Returns
+    -------
+    Tensor, shape (n,), uint8
+
+    Raises
+    ------
+    ValueError
+        If there is no such corpus or split.
+    RuntimeError
+        If the file is not the one that the book was written with.
+    """
+    if name not in ("docs", "code"):
+        raise ValueError(f"the corpora are docs and code, got {name!r}")
+    if split not in ("train", "validation", "test"):
+        raise ValueError(
+            f"the splits are train, validation and test, got {split!r}"
+        )
+    folder = assets_folder() / "data"
+    file = f"python_{name}.{split}.txt"
+    files = json.loads((folder / "corpora.json").read_text("utf8"))["files"]
+    text = np.fromfile(folder / file, dtype=np.uint8)
+    _check_sha256(file, text, files[file]["sha256"])
+    return torch.from_numpy(text)
 
 
 def shift_digits(X: Tensor, down: int = 0, right: int = 0) -> Tensor:

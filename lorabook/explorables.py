@@ -13,8 +13,9 @@ import os
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from html import escape
-from pathlib import Path
 from typing import Any
+
+from lorabook.data import assets_folder
 
 # Stands for the folder of the explorables until the depth of the page is
 # known; the Sphinx extension replaces it.
@@ -142,23 +143,6 @@ def show(name: str, **attributes: Any) -> Explorable:
                 f"{key} must be {known[key].allowed}"
             ) from None
     return Explorable(name, texts)
-
-
-def assets_folder() -> Path:
-    """Return the folder ``assets``, in the package or beside it.
-
-    Raises
-    ------
-    FileNotFoundError
-        If the package was copied without it.
-    """
-    here = Path(__file__).resolve()
-    for folder in (here.parent / "assets", here.parents[1] / "assets"):
-        if (folder / "explorables").is_dir():
-            return folder
-    raise FileNotFoundError(
-        "lorabook's folder of assets is missing: install the package again"
-    )
 
 
 def _file(path: str) -> bytes:

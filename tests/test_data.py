@@ -131,3 +131,61 @@ def test_a_shift_must_fit() -> None:
         data.shift_digits(X, right=9)
     with pytest.raises(ValueError, match="images of 64 pixels, got 63"):
         data.shift_digits(X[:, 1:])
+
+
+def test_the_assets_are_found_in_the_package_or_beside_it(
+    tmp_path, monkeypatch
+) -> None:
+    module = tmp_path / "lorabook" / "data.py"
+    monkeypatch.setattr(data, "__file__", str(module))
+    with pytest.raises(FileNotFoundError, match="install the package"):
+        data.assets_folder()
+    (tmp_path / "assets" / "explorables").mkdir(parents=True)
+    assert data.assets_folder() == tmp_path / "assets"
+    (tmp_path / "lorabook" / "assets" / "explorables").mkdir(parents=True)
+    assert data.assets_folder() == tmp_path / "lorabook" / "assets"
+
+
+def test_the_corpora_are_text_without_repetitions() -> None:
+    """No long passage of a validation or test text stands in the others."""
+    for name, size in (("docs", 250_000), ("code", 1_000_000)):
+        texts = {
+            split: data.corpus(name, split)
+            for split in ("train", "validation", "test")
+        }
+        assert texts["train"].dtype == torch.uint8
+        assert len(texts["train"]) > size
+        plain = {
+            split: bytes(text.tolist()).decode("utf8")
+            for split, text in texts.items()
+        }
+        for held_out in ("validation", "test"):
+            runs = shingles(plain[held_out])
+            others = shingles(
+                "\n".join(plain[split] for split in plain if split != held_out)
+            )
+            assert len(runs & others) < 0.05 * len(runs)
+
+
+def shingles(text: str) -> set[tuple[str, ...]]:
+    """Return all runs of twelve words."""
+    words = text.lower().split()
+    return {tuple(words[i : i + 12]) for i in range(len(words) - 11)}
+
+
+def test_other_corpora_are_refused(monkeypatch) -> None:
+    with pytest.raises(ValueError, match="docs and code, got 'poems'"):
+        data.corpus("poems")
+    with pytest.raises(ValueError, match="validation and test, got 'dev'"):
+        data.corpus("docs", "dev")
+    monkeypatch.setattr(data.np, "fromfile", lambda *a, **k: np.zeros(3))
+    with pytest.raises(RuntimeError, match=r"'python_docs\.test\.txt' is not"):
+        data.corpus("docs", "test")
+
+
+def test_the_corpora_hold_no_path_of_the_machine_that_wrote_them() -> None:
+    for name in ("docs", "code"):
+        for split in ("train", "validation", "test"):
+            text = bytes(data.corpus(name, split).tolist())
+            assert b"/.pyenv/" not in text
+            assert b"/root/" not in text

@@ -20,7 +20,8 @@ import torch
 from playwright.sync_api import Locator, Page, expect
 
 from lorabook import data, explorables, linalg
-from lorabook.explorables import REGISTRY, STATIC, assets_folder, show
+from lorabook.data import assets_folder
+from lorabook.explorables import REGISTRY, STATIC, show
 
 ROOT = Path(__file__).resolve().parents[1]
 FOLDER = assets_folder() / "explorables"
@@ -180,19 +181,6 @@ def test_a_matrix_may_come_in_any_form():
 def test_attributes_are_escaped():
     made = explorables.Explorable("svd-image", {"picture": '"><script>'})
     assert "<script>" not in made.html(inline=False)
-
-
-def test_the_assets_are_found_in_the_package_or_beside_it(
-    tmp_path, monkeypatch
-):
-    module = tmp_path / "lorabook" / "explorables.py"
-    monkeypatch.setattr(explorables, "__file__", str(module))
-    with pytest.raises(FileNotFoundError, match="install the package"):
-        assets_folder()
-    (tmp_path / "assets" / "explorables").mkdir(parents=True)
-    assert assets_folder() == tmp_path / "assets"
-    (tmp_path / "lorabook" / "assets" / "explorables").mkdir(parents=True)
-    assert assets_folder() == tmp_path / "lorabook" / "assets"
 
 
 def test_weights():

@@ -49,6 +49,22 @@ def test_adam_is_the_default():
     assert p.item() == pytest.approx(0.25)
 
 
+def test_the_learning_rate_rises_at_first():
+    p, loss = quadratic(0)
+    train(loss, [p], 4, 0.2, optimizer=torch.optim.SGD, decay=False, warmup=2)
+    x = 0.0
+    for lr in (0.1, 0.2, 0.2, 0.2):
+        x -= lr * (x - 3)
+    assert p.item() == pytest.approx(x)
+
+
+@pytest.mark.parametrize(("clip", "moved"), [(1.0, 0.1), (5.0, 0.3)])
+def test_large_gradients_are_clipped(clip, moved):
+    p, loss = quadratic(0)  # its gradient is -3
+    train(loss, [p], 1, 0.1, optimizer=torch.optim.SGD, decay=False, clip=clip)
+    assert p.item() == pytest.approx(moved, rel=1e-5)
+
+
 def test_frozen_parameters_stay():
     p, _ = quadratic(0)
     q = nn.Parameter(torch.tensor(1.0), requires_grad=False)
@@ -141,3 +157,82 @@ def test_accuracy_counts():
     logits = torch.tensor([[1.0, 0], [0, 1], [0, 1], [0, 1]])
     y = torch.tensor([0, 0, 1, 1])
     assert accuracy(nn.Identity(), logits, y) == 0.75
+
+
+class CutOff(Exception):
+    """What ends a run early, for the test."""
+
+
+def classifier(seed=0, cut_at=None):
+    """Return a small net and its loss, which fails at a given call."""
+    torch.manual_seed(seed)
+    X = torch.randn(60, 5)
+    y = (X[:, 0] > 0).long()
+    net = nn.Sequential(nn.Linear(5, 4), nn.ReLU(), nn.Linear(4, 2))
+    loss, calls = batch_loss(net, X, y, batch=8), [0]
+
+    def cut():
+        calls[0] += 1
+        if calls[0] == cut_at:
+            raise CutOff
+        return loss()
+
+    return net, cut
+
+
+SETTINGS = {"steps": 20, "lr": 0.01, "warmup": 3, "every": 4}
+
+
+@pytest.mark.parametrize(
+    "optimizer", [torch.optim.AdamW, torch.optim.Adam, torch.optim.SGD]
+)
+def test_a_run_that_was_cut_off_ends_the_same(tmp_path, optimizer):
+    whole, loss = classifier()
+    expected = train(loss, whole.parameters(), optimizer=optimizer, **SETTINGS)
+    file = tmp_path / "run.safetensors"
+    net, loss = classifier(cut_at=15)
+    with pytest.raises(CutOff):
+        train(
+            loss,
+            net.parameters(),
+            optimizer=optimizer,
+            resume=file,
+            **SETTINGS,
+        )
+    assert file.exists()
+    assert not file.with_name("run.safetensors.part").exists()
+    net, loss = classifier()
+    torch.manual_seed(99)  # must not matter: the file has the state
+    nn.init.zeros_(net[0].weight)
+    history = train(
+        loss, net.parameters(), optimizer=optimizer, resume=file, **SETTINGS
+    )
+    assert torch.equal(history, expected)
+    for p, q in zip(net.parameters(), whole.parameters(), strict=True):
+        assert torch.equal(p, q)
+    assert not file.exists()
+
+
+def test_the_file_of_another_run_is_refused(tmp_path):
+    file = tmp_path / "run.safetensors"
+    net, loss = classifier(cut_at=15)
+    with pytest.raises(CutOff):
+        train(loss, net.parameters(), resume=file, **SETTINGS)
+    for other in (nn.Linear(5, 4), nn.Linear(3, 3)):
+        with pytest.raises(ValueError, match="of another run: delete it"):
+            train(loss, other.parameters(), resume=file, **SETTINGS)
+    few = {**SETTINGS, "steps": 5}
+    with pytest.raises(ValueError, match="of another run"):
+        train(loss, net.parameters(), resume=file, **few)
+    file.write_bytes(b"no tensors")
+    with pytest.raises(ValueError, match=r"run\.safetensors cannot be read"):
+        train(loss, net.parameters(), resume=file, **SETTINGS)
+
+
+@pytest.mark.parametrize(
+    "setting", [{"warmup": -1}, {"every": 0}, {"clip": 0.0}]
+)
+def test_other_settings_out_of_range_are_named(setting):
+    p, loss = quadratic(0)
+    with pytest.raises(ValueError, match="need warmup >= 0, every >= 1 and"):
+        train(loss, [p], 1, 0.1, **setting)

@@ -1,0 +1,337 @@
+"""The formulas against models that are built, and against the papers."""
+
+import subprocess
+import sys
+
+import pytest
+import torch
+from torch import nn
+from torch.nn import functional as F
+
+from lorabook import cost
+from lorabook.layers import LoRALinear
+from lorabook.measure import count_flops, parameter_count, saved_bytes
+from lorabook.models import ARCHITECTURES, Architecture, TinyGPT
+
+QV, QKVO = ("q", "v"), ("q", "k", "v", "o")
+
+
+# Parameters -----------------------------------------------------------------
+
+
+def adapted(model: nn.Module, targets: tuple[str, ...], r: int) -> nn.Module:
+    """Freeze a model, and put adapters on the maps of these names."""
+    model.requires_grad_(False)
+    for parent in list(model.modules()):
+        for name, child in list(parent.named_children()):
+            if name in targets and isinstance(child, nn.Linear):
+                setattr(parent, name, LoRALinear(child, r, 1.0))
+    return model
+
+
+@pytest.mark.parametrize(
+    "targets", [QV, QKVO, ("up", "down"), (*QKVO, "up", "down"), ("down",)]
+)
+@pytest.mark.parametrize("r", [1, 5, 16])
+def test_adapters_of_a_model_that_is_built(targets, r) -> None:
+    model = adapted(TinyGPT(), targets, r)
+    expected = parameter_count(model, trainable_only=True)
+    assert cost.adapter_parameters("tiny-gpt", r, targets) == expected
+
+
+# Hu et al. 2022, tables 2, 4, 5 and 15: where arithmetic agrees.
+PAPER = [
+    ("roberta-base", 8, "qv", 294_912, 0.3),
+    ("roberta-large", 8, "qv", 786_432, 0.8),
+    ("deberta-v2-xxlarge", 16, "qv", 4_718_592, 4.7),
+    ("gpt3-175b", 1, "qv", 4_718_592, 4.7),
+    ("gpt3-175b", 8, "qv", 37_748_736, 37.7),
+    ("gpt3-175b", 4, "attention", 37_748_736, 37.7),
+    ("gpt3-175b", 2, "attention", 18_874_368, 18.8),
+    ("gpt3-175b", 8, "q", 18_874_368, 18.8),
+]
+
+
+@pytest.mark.parametrize(("model", "r", "targets", "count", "printed"), PAPER)
+def test_the_papers_tables(model, r, targets, count, printed) -> None:
+    found = cost.adapter_parameters(model, r, targets)
+    assert found == count
+    assert abs(found / 1e6 - printed) < 0.1  # one is cut off, not rounded
+
+
+def test_the_papers_gpt2_rows_do_not_agree() -> None:
+    """It prints 0.35 M and 0.77 M; its own formula says otherwise."""
+    assert cost.adapter_parameters("gpt2-medium", 4, "qv") == 393_216
+    assert cost.adapter_parameters("gpt2-large", 4, "qv") == 737_280
+
+
+def test_published_adapters() -> None:
+    count = cost.adapter_parameters
+    assert count("llama-2-7b", 8, "qv") == 4_194_304
+    assert count("llama-3-8b", 16, "all-linear") == 41_943_040
+    # PEFT adapts GPT-2's q, k and v as one map: by chance the same number.
+    assert count("gpt2-medium", 4, "qv") == 24 * 4 * (1024 + 3 * 1024)
+
+
+def test_groups_of_targets() -> None:
+    names = cost.target_names
+    assert names("llama-3-8b", "mlp") == ("gate", "up", "down")
+    assert names("gpt2", "mlp") == ("up", "down")
+    assert names("gpt2", "v,q") == QV
+    for model in ARCHITECTURES:
+        maps = tuple(ARCHITECTURES[model].linears)
+        assert names(model, "all-linear") == maps
+
+
+# Bytes ----------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("model", ARCHITECTURES)
+def test_quantised_weights(model: str) -> None:
+    sizes = ARCHITECTURES[model]
+    rest = 2 * sizes.other
+    nf4 = cost.weight_bytes(model, "nf4") - rest
+    # Dettmers et al. 2023: 4 bits and 0.127 for the scales.
+    bits = 8 * nf4 / sizes.linear_parameters
+    assert bits == pytest.approx(4.127, abs=1e-3)
+    int8 = cost.weight_bytes(model, "int8") - rest
+    assert 1 < int8 / sizes.linear_parameters < 1.05
+    fp32 = cost.weight_bytes(model, "fp32")
+    assert fp32 == 2 * cost.weight_bytes(model, "bf16")
+    assert fp32 == 4 * sizes.parameters
+
+
+def test_bytes_of_full_fine_tuning() -> None:
+    """12 bytes a parameter in bf16, 16 with fp32 weights (Adam)."""
+    n = ARCHITECTURES["llama-2-7b"].parameters
+    for trained, each in (("bf16", 12), ("fp32", 16)):
+        memory = cost.training_memory("llama-2-7b", trained=trained)
+        assert memory.total - memory.activations == each * n
+        assert memory.adapter == 0
+
+
+def test_bytes_of_lora() -> None:
+    count = cost.adapter_parameters("llama-3-8b", 16, "qv")
+    memory = cost.training_memory(
+        "llama-3-8b", 16, "qv", base="nf4", trained="bf16", optimizer="sgd"
+    )
+    assert memory.weights == cost.weight_bytes("llama-3-8b", "nf4")
+    assert memory.adapter == memory.gradients == 2 * count
+    assert memory.optimizer == 0
+    assert memory.total == (
+        memory.weights + 2 * (2 * count) + memory.activations
+    )
+
+
+# What the forward pass saves ------------------------------------------------
+
+
+def loss_of(model: nn.Module, text: torch.Tensor):
+    def run():
+        logits = model(text[:, :-1])
+        return F.cross_entropy(logits.flatten(0, 1), text[:, 1:].flatten())
+
+    return run
+
+
+@pytest.mark.parametrize("T", [16, 128])
+@pytest.mark.parametrize(
+    "targets",
+    [None, QV, ("o",), QKVO, ("up",), ("down",), (*QKVO, "up", "down")],
+)
+def test_activations_of_a_model_that_is_built(targets, T) -> None:
+    r = 4
+    model = TinyGPT()
+    if targets is not None:
+        # Without a gradient before the first block, nothing would be saved
+        # there that a deeper block saves: as after an embedding that trains.
+        adapted(model, targets, r)
+        model.position.requires_grad_(True)
+    text = torch.randint(256, (3, T + 1))
+    found = saved_bytes(loss_of(model, text), exclude=[text])
+    formula = cost.activation_bytes(
+        "tiny-gpt",
+        3,
+        T,
+        None if targets is None else r,
+        targets or "all-linear",
+        activations="fp32",
+    )
+    # The loss also keeps its targets, and the embedding its indices.
+    assert 0 <= found - formula <= 3 * T * 8 + T * 8 + 64
+
+
+class LlamaBlock(nn.Module):
+    """A block as Llama has it, from PyTorch's own operations."""
+
+    def __init__(self, d, heads, kv, hidden) -> None:
+        super().__init__()
+        self.heads, self.groups = heads, kv * heads // d
+        for name, (m, n) in {
+            "q": (d, d),
+            "k": (kv, d),
+            "v": (kv, d),
+            "o": (d, d),
+            "gate": (hidden, d),
+            "up": (hidden, d),
+            "down": (d, hidden),
+        }.items():
+            setattr(self, name, nn.Linear(n, m, bias=False))
+        self.norm1, self.norm2 = nn.RMSNorm(d), nn.RMSNorm(d)
+
+    def forward(self, x):
+        n = self.norm1(x)
+        q = self.q(n).unflatten(-1, (self.heads, -1)).transpose(1, 2)
+        k, v = (
+            layer(n).unflatten(-1, (self.groups, -1)).transpose(1, 2)
+            for layer in (self.k, self.v)
+        )
+        y = F.scaled_dot_product_attention(
+            q, k, v, is_causal=True, enable_gqa=self.heads != self.groups
+        )
+        x = x + self.o(y.transpose(1, 2).flatten(-2))
+        n = self.norm2(x)
+        return x + self.down(F.silu(self.gate(n)) * self.up(n))
+
+
+@pytest.mark.parametrize(
+    "targets",
+    [None, QV, ("o",), QKVO, ("gate",), ("down",), (*QKVO, "gate", "up")],
+)
+def test_activations_of_a_llama_block(targets) -> None:
+    d, heads, hidden, r = 32, 4, 88, 3
+    block = LlamaBlock(d, heads, d, hidden)
+    names = {n: tuple(p.weight.shape) for n, p in block.named_children()}
+    sizes = Architecture(
+        1, d, heads, 7, {k: v for k, v in names.items() if len(v) == 2}, 0
+    )
+    if targets is not None:
+        adapted(block, targets, r)
+    # On a CPU an RMSNorm is no single kernel: for its own weight's sake it
+    # would keep its output too, which the fused one computes again.
+    for norm in (block.norm1, block.norm2):
+        norm.requires_grad_(False)
+    x = torch.randn(2, 10, d, requires_grad=True) * 1
+    found = saved_bytes(block, x)
+    formula = cost.activation_bytes(
+        sizes,
+        2,
+        10,
+        None if targets is None else r,
+        targets or "all-linear",
+        activations="fp32",
+    )
+    # The end of a model: its norm and its loss, of seven tokens.
+    end = 20 * (4 * d + 4 + 4 * 7 + (4 * d if targets is None else 0))
+    assert found == formula - end
+
+
+def test_checkpointing_keeps_the_inputs_and_one_block() -> None:
+    sizes = ARCHITECTURES["llama-3-8b"]
+    whole = cost.activation_bytes(sizes, 1, 1)
+    kept = cost.activation_bytes(sizes, 1, 1, checkpointing=True)
+    end = 2 * 2 * sizes.width + 4 + 4 * sizes.vocabulary
+    block = (whole - end) / sizes.layers
+    assert kept - end == block + (sizes.layers - 1) * 2 * sizes.width
+
+
+# Operations -----------------------------------------------------------------
+
+
+@pytest.mark.parametrize("targets", [QV, (*QKVO, "up", "down")])
+def test_operations_of_a_model_that_is_built(targets) -> None:
+    B, T, r, d = 2, 32, 4, 128
+    text = torch.randint(256, (B, T + 1))
+
+    def step(model):
+        return lambda: loss_of(model, text)().backward()
+
+    # PyTorch does not count the scores of the attention on a CPU.
+    head = 2 * B * T * d * 256
+    full = count_flops(step(TinyGPT()))
+    assert full == B * T * cost.training_flops("tiny-gpt") + 3 * head
+
+    lora = adapted(TinyGPT(), targets, r)
+    lora.position.requires_grad_(True)  # so the first block passes one on
+    found = count_flops(step(lora))
+    formula = B * T * cost.training_flops("tiny-gpt", r, targets)
+    assert found == formula + 2 * head
+
+
+def test_two_thirds_of_the_operations() -> None:
+    """The formula of Schulman et al. 2025 for a frozen N x N map."""
+    N = 4096
+    for r in (8, 256):
+        square = Architecture(1, N, 32, 1, {"q": (N, N), "k": (N, N)}, 0)
+        share = cost.training_flops(square, r, ("q", "k"))
+        share /= cost.training_flops(square)
+        assert share == pytest.approx((2 * N**2 + 6 * N * r) / (3 * N**2))
+    assert share == pytest.approx(0.792, abs=1e-3)
+
+
+# Mistakes, and the command line ---------------------------------------------
+
+WRONG = [
+    (dict(model="llama-4"), r"no model 'llama-4'; there are tiny-gpt, "),
+    (dict(rank=0), "need 1 <= rank <= 1024, got 0"),
+    (dict(rank=1025), "need 1 <= rank <= 1024, got 1025"),
+    (dict(targets="q,x"), "no target 'x'; there are qv, attention, mlp"),
+    (dict(targets=()), "no target is named"),
+    (dict(base="int3"), "base must be one of fp32, bf16, int8, nf4, got"),
+    (dict(trained="nf4"), "trained must be one of fp32, bf16, got 'nf4'"),
+    (dict(optimizer="lion"), "optimizer must be one of adamw, adamw-8bit"),
+    (dict(batch=0), "need batch >= 1 and sequence >= 1, got 0 and"),
+    (dict(sequence=-1), "need batch >= 1 and sequence >= 1, got 1 and -1"),
+]
+
+
+@pytest.mark.parametrize(("setting", "words"), WRONG)
+def test_mistakes_are_named(setting, words) -> None:
+    good = dict(model="llama-3-8b", rank=8, targets="all-linear")
+    with pytest.raises(ValueError, match=words):
+        cost.training_memory(**{**good, **setting})
+
+
+def test_the_command_prints_what_the_functions_return(capsys) -> None:
+    command = (
+        "--model llama-3-8b --rank 16 --targets all-linear "
+        "--batch 2 --sequence 512 --no-checkpointing"
+    )
+    cost.main(command.split(" "))
+    text = capsys.readouterr().out
+    assert "8,030,261,248 parameters" in text
+    assert "41,943,040 trained numbers" in text
+    memory = cost.training_memory(
+        "llama-3-8b", 16, batch=2, sequence=512, checkpointing=False
+    )
+    rows = {
+        line.split()[0]: line.split()[1:] for line in text.splitlines() if line
+    }
+    for row in ("weights", "gradients", "optimizer", "activations", "total"):
+        assert rows[row][2] == f"{getattr(memory, row) / 1e9:,.3f}"
+    assert rows["weights"][3] == (
+        f"{cost.weight_bytes('llama-3-8b', 'nf4') / 1e9:,.3f}"
+    )
+
+
+@pytest.mark.parametrize(
+    ("arguments", "sentence"),
+    [
+        ("--model llama-4", "there is no model 'llama-4'; there are tiny-gpt"),
+        ("--model gpt2 --rank 0", "need 1 <= rank <= 768, got 0"),
+        ("--model gpt2 --rank two", "argument --rank: invalid int value"),
+        ("--model gpt2 --optimizer x", "optimizer must be one of adamw"),
+        ("", "the following arguments are required: --model"),
+    ],
+)
+def test_a_mistake_is_answered_with_one_sentence(arguments, sentence) -> None:
+    done = subprocess.run(
+        [sys.executable, "-m", "lorabook.cost", *arguments.split()],
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 2
+    assert done.stdout == ""
+    assert done.stderr.startswith(sentence)
+    assert done.stderr.count("\n") == 1

@@ -1,0 +1,125 @@
+"""The scripts that write what is shipped, and what they wrote."""
+
+import hashlib
+import json
+import runpy
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+from safetensors.torch import load_file
+
+from lorabook import data, models
+
+ROOT = Path(__file__).resolve().parents[1]
+CHECKPOINT = ROOT / "assets" / "checkpoints" / "tiny_gpt.safetensors"
+SCRIPT = ROOT / "experiments" / "pretrain_tiny_gpt.py"
+
+
+def provenance() -> dict:
+    return json.loads(CHECKPOINT.with_suffix(".json").read_text("utf8"))
+
+
+# The corpora ----------------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def corpora() -> dict:
+    return runpy.run_path(str(ROOT / "experiments" / "make_corpora.py"))
+
+
+def test_the_files_are_those_described() -> None:
+    folder = ROOT / "assets" / "data"
+    files = json.loads((folder / "corpora.json").read_text("utf8"))["files"]
+    assert len(files) == 6
+    for name, about in files.items():
+        content = (folder / name).read_bytes()
+        assert len(content) == about["bytes"]
+        assert hashlib.sha256(content).hexdigest() == about["sha256"]
+    assert "PYTHON SOFTWARE FOUNDATION LICENSE" in (
+        folder / "LICENSE-PSF.txt"
+    ).read_text("utf8")
+
+
+def test_repetitions_are_dropped(corpora) -> None:
+    words = [f"w{i}" for i in range(40)]
+    first, second = " ".join(words[:20]), " ".join(words[20:])
+    near = first.replace("w19", "other")
+    half = " ".join(words[:12] + [f"x{i}" for i in range(30)])
+    fresh = corpora["fresh"]
+    kept = fresh([first, second, first, near, near.upper(), half], set())
+    assert kept == [first, second, half]
+
+
+def test_of_ten_parts_two_are_held_out(corpora) -> None:
+    parts = [str(i) for i in range(25)]
+    texts = corpora["join"](corpora["deal"](parts))
+    assert texts["validation"] == "8" + "18"
+    assert texts["test"] == "9" + "19"
+    assert texts["train"] == "".join(x for x in parts if int(x) % 10 < 8)
+
+
+# The checkpoint -------------------------------------------------------------
+
+
+def test_the_checkpoint_has_the_loss_it_claims() -> None:
+    model = models.load_tiny_gpt()
+    about = provenance()
+    assert sum(p.numel() for p in model.parameters()) == about["parameters"]
+    for name in ("docs validation", "docs test", "code test"):
+        text = data.corpus(*name.split())
+        found = models.bits_per_byte(model, text)
+        assert found == pytest.approx(about["bits per byte"][name], abs=2e-3)
+    # It has learnt English from the documentation, and not code.
+    assert about["bits per byte"]["docs test"] < 2.1
+    assert about["bits per byte"]["code test"] > 3
+
+
+def test_its_provenance_is_complete() -> None:
+    about = provenance()
+    assert about["command"].startswith("python experiments/pretrain_tiny_gpt")
+    assert len(about["commit"]) == 40
+    assert about["torch"].startswith("2.")
+
+
+def test_another_checkpoint_is_refused(tmp_path, monkeypatch) -> None:
+    folder = tmp_path / "checkpoints"
+    folder.mkdir()
+    (folder / CHECKPOINT.name).write_bytes(CHECKPOINT.read_bytes()[:-1])
+    about = CHECKPOINT.with_suffix(".json")
+    (folder / about.name).write_bytes(about.read_bytes())
+    monkeypatch.setattr(models, "assets_folder", lambda: tmp_path)
+    with pytest.raises(RuntimeError, match=r"not what tiny_gpt\.json names"):
+        models.load_tiny_gpt()
+
+
+def test_a_short_run_of_the_script(tmp_path) -> None:
+    """It learns, repeats itself bit for bit, and describes what it wrote."""
+    found = []
+    for folder in (tmp_path / "one", tmp_path / "two"):
+        subprocess.run(
+            [sys.executable, SCRIPT, "--steps", "30", "--out", folder],
+            check=True,
+            capture_output=True,
+            cwd=tmp_path,
+        )
+        file = folder / CHECKPOINT.name
+        about = json.loads(file.with_suffix(".json").read_text("utf8"))
+        content = file.read_bytes()
+        assert hashlib.sha256(content).hexdigest() == about["sha256"]
+        assert sorted(x.name for x in folder.iterdir()) == [
+            "tiny_gpt.json",
+            "tiny_gpt.safetensors",
+        ]
+        found.append(content)
+        assert about["bits per byte"]["docs test"] < 5.5
+        assert about["command"].endswith("--steps 30")
+    assert found[0] == found[1]
+    # The same parameters as the model that is shipped, in its own numbers.
+    shipped, mine = load_file(CHECKPOINT), load_file(file)
+    assert {k: v.shape for k, v in shipped.items()} == {
+        k: v.shape for k, v in mine.items()
+    }
+    assert not torch.equal(shipped["head.weight"], mine["head.weight"])
