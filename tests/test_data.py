@@ -188,4 +188,3 @@ def test_the_corpora_hold_no_path_of_the_machine_that_wrote_them() -> None:
         for split in ("train", "validation", "test"):
             text = bytes(data.corpus(name, split).tolist())
             assert b"/.pyenv/" not in text
-            assert b"/root/" not in text
