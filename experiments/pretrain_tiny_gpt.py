@@ -26,12 +26,11 @@ from typing import Any
 import torch
 from safetensors.torch import save_file
 from torch import Tensor
-from torch.nn import functional as F
 
 from lorabook import data
 from lorabook.models import TinyGPT, bits_per_byte
 from lorabook.seeding import seed_all
-from lorabook.train import train
+from lorabook.train import text_loss, train
 
 ROOT = Path(__file__).resolve().parents[1]
 SEED, BATCH = 0, 16
@@ -39,23 +38,11 @@ SETTINGS: dict[str, Any] = {"lr": 3e-3, "warmup": 50, "clip": 1.0}
 ADAMW: dict[str, Any] = {"weight_decay": 0.1, "betas": (0.9, 0.99)}
 
 
-def windows(text: Tensor, count: int, length: int) -> Tensor:
-    """Draw pieces of a text; shape (count, length), int64."""
-    starts = torch.randint(len(text) - length + 1, (count, 1))
-    return text[starts + torch.arange(length)].long()
-
-
 def pretrain(steps: int, resume: Path | None) -> tuple[TinyGPT, Tensor]:
     """Return a trained model and the loss of every step, in nats."""
     seed_all(SEED)
     model = TinyGPT()
-    text = data.corpus("docs")
-
-    def loss() -> Tensor:
-        drawn = windows(text, BATCH, model.context + 1)
-        logits = model(drawn[:, :-1])
-        return F.cross_entropy(logits.flatten(0, 1), drawn[:, 1:].flatten())
-
+    loss = text_loss(model, data.corpus("docs"), BATCH, model.context)
     optimizer = partial(torch.optim.AdamW, **ADAMW)
     history = train(
         loss,

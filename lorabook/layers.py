@@ -9,6 +9,7 @@ Shapes, here and in every chapter:
 
 import copy
 import math
+from collections.abc import Iterable
 from typing import Self
 
 import torch
@@ -208,6 +209,69 @@ class LoRALinear(nn.Module):
     def extra_repr(self) -> str:
         """Name rank and alpha; the base layer prints itself."""
         return f"r={self.r}, alpha={self.alpha}"
+
+
+def inject(
+    model: nn.Module,
+    r: int,
+    alpha: float,
+    targets: Iterable[str],
+    dropout: float = 0.0,
+) -> dict[str, LoRALinear]:
+    """Freeze a model, and give adapters to some of its linear layers.
+
+    Parameters
+    ----------
+    model : nn.Module
+        It is changed in place: all its parameters are frozen, and each layer
+        with a name among `targets` becomes a `LoRALinear` around itself.
+    r, alpha, dropout
+        As in `LoRALinear`, the same for every layer.
+    targets : iterable of str
+        Names of layers: the last part of the whole name, such as ``"q"`` for
+        ``"blocks.0.attention.q"``.
+
+    Returns
+    -------
+    dict of str to LoRALinear
+        The new layers by their whole names, in the order of the model.
+
+    Raises
+    ------
+    TypeError
+        If a layer of that name is not an `nn.Linear`.
+    ValueError
+        If no layer has one of the names, or if `r`, `alpha` or `dropout` is
+        out of range. The model is then as it was.
+    """
+    wanted = set(targets)
+    names = dict(model.named_modules())
+    found = [n for n in names if n and n.rpartition(".")[2] in wanted]
+    missing = wanted - {n.rpartition(".")[2] for n in found}
+    if missing or not found:
+        raise ValueError(
+            f"no layer is named {', '.join(sorted(missing)) or 'by targets'}; "
+            "linear layers are named "
+            + ", ".join(
+                dict.fromkeys(
+                    n.rpartition(".")[2]
+                    for n, module in names.items()
+                    if isinstance(module, nn.Linear) and n
+                )
+            )
+        )
+    required = {p: p.requires_grad for p in model.parameters()}
+    try:
+        layers = {n: LoRALinear(names[n], r, alpha, dropout) for n in found}
+    except (TypeError, ValueError):
+        for p, was in required.items():
+            p.requires_grad_(was)
+        raise
+    model.requires_grad_(False)
+    for name, layer in layers.items():
+        parent, _, last = name.rpartition(".")
+        setattr(names[parent], last, layer)
+    return layers
 
 
 @torch.no_grad()

@@ -1,4 +1,4 @@
-"""One training loop, and what the chapters' classifiers need around it."""
+"""One training loop, and the losses that the chapters minimise with it."""
 
 import math
 import os
@@ -225,6 +225,50 @@ def batch_loss(
     def loss() -> Tensor:
         drawn = torch.randint(len(X), (batch,), generator=generator)
         return F.cross_entropy(model(X[drawn]), y[drawn])
+
+    return loss
+
+
+def text_loss(
+    model: nn.Module, text: Tensor, batch: int = 8, context: int = 128
+) -> Callable[[], Tensor]:
+    """Return a function that draws pieces of a text and predicts each byte.
+
+    Parameters
+    ----------
+    model : nn.Module
+        Maps bytes (batch, T) to the logits of each next byte
+        (batch, T, 256).
+    text : Tensor, shape (n,), uint8
+        More than `context` bytes.
+    batch : int
+        Pieces at a time. Where they begin is drawn with replacement, from
+        PyTorch's global generator.
+    context : int
+        Bytes of a piece that are predicted.
+
+    Returns
+    -------
+    callable
+        Without arguments; the mean cross-entropy of a byte, in nats.
+
+    Raises
+    ------
+    ValueError
+        If the text is too short, or if `batch` or `context` < 1.
+    """
+    if batch < 1 or not 1 <= context < len(text):
+        raise ValueError(
+            f"need batch >= 1 and 1 <= context < {len(text)}, the bytes of "
+            f"the text; got {batch} and {context}"
+        )
+    offsets = torch.arange(context + 1)
+
+    def loss() -> Tensor:
+        starts = torch.randint(len(text) - context, (batch, 1))
+        drawn = text[starts + offsets].long()  # (batch, context + 1)
+        logits = model(drawn[:, :-1])
+        return F.cross_entropy(logits.flatten(0, 1), drawn[:, 1:].flatten())
 
     return loss
 

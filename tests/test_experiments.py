@@ -123,3 +123,29 @@ def test_a_short_run_of_the_script(tmp_path) -> None:
         k: v.shape for k, v in mine.items()
     }
     assert not torch.equal(shipped["head.weight"], mine["head.weight"])
+
+
+# The adaptations ------------------------------------------------------------
+
+
+def test_a_cut_off_adaptation_goes_on(tmp_path) -> None:
+    """Runs that are in the file are kept, and the others are added."""
+    script = ROOT / "experiments" / "adapt_tiny_gpt.py"
+    file = tmp_path / "found.json"
+    for limit in (1, 2):
+        subprocess.run(
+            [
+                sys.executable,
+                script,
+                *("--steps", "2", "--limit", str(limit), "--out", file),
+            ],
+            check=True,
+            capture_output=True,
+            cwd=tmp_path,
+        )
+        runs = json.loads(file.read_text("utf8"))["runs"]
+        assert [run["lr"] for run in runs] == [1e-4, 3e-4][:limit]
+    base = json.loads(file.read_text("utf8"))["base"]
+    for run in runs:
+        assert run["truncated"]["0"] == pytest.approx(base["test"], abs=1e-6)
+        assert run["validation"] < base["validation"]

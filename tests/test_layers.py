@@ -16,10 +16,12 @@ from lorabook.layers import (
     LoRALinear,
     LowRankLinear,
     extract_lora,
+    inject,
     resize_lora,
 )
 from lorabook.linalg import truncated_svd
 from lorabook.measure import count_flops
+from lorabook.models import TinyGPT
 
 sizes = st.integers(1, 8)
 seeds = st.integers(0, 2**32 - 1)
@@ -554,3 +556,47 @@ def test_a_refused_layer_leaves_the_base_alone() -> None:
     with pytest.raises(ValueError, match="need 1 <= r"):
         LoRALinear(base, 9, 1.0)
     assert all(p.requires_grad for p in base.parameters())
+
+
+# inject
+
+
+def test_inject_adapts_what_is_named_and_freezes_the_rest() -> None:
+    model = TinyGPT(d=16, layers=2, heads=2, context=8)
+    text = torch.randint(256, (3, 8))
+    before = model(text)
+    layers = inject(model, 2, 4.0, ("q", "down"), dropout=0.1)
+    assert list(layers) == [
+        f"blocks.{i}.{name}"
+        for i in range(2)
+        for name in ("attention.q", "down")
+    ]
+    assert all(model.get_submodule(n) is x for n, x in layers.items())
+    assert {n for n, p in model.named_parameters() if p.requires_grad} == {
+        f"{name}.{factor}" for name in layers for factor in "AB"
+    }
+    assert all(x.scale == 2 and x.dropout.p == 0.1 for x in layers.values())
+    assert_close(model.eval()(text), before, rtol=0, atol=0)
+
+
+@pytest.mark.parametrize(
+    ("settings", "error", "message"),
+    [
+        ((2, 4.0, ("q", "nothing")), ValueError, "no layer is named nothing"),
+        ((2, 4.0, ()), ValueError, "are named q, k, v, o, up, down, head"),
+        ((2, 4.0, ("norm1",)), TypeError, "got a LayerNorm"),
+        ((17, 4.0, ("q",)), ValueError, "17"),
+        ((2, 0.0, ("q",)), ValueError, "alpha"),
+    ],
+)
+def test_a_refused_injection_changes_nothing(
+    settings: tuple, error: type[Exception], message: str
+) -> None:
+    model = TinyGPT(d=16, layers=1, heads=2, context=8)
+    model.norm.requires_grad_(False)
+    names = [n for n, _ in model.named_modules()]
+    frozen = [p.requires_grad for p in model.parameters()]
+    with pytest.raises(error, match=message):
+        inject(model, *settings)
+    assert [n for n, _ in model.named_modules()] == names
+    assert [p.requires_grad for p in model.parameters()] == frozen

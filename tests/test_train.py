@@ -7,7 +7,7 @@ import torch
 from torch import nn
 from torch.nn import functional as F
 
-from lorabook.train import accuracy, batch_loss, train
+from lorabook.train import accuracy, batch_loss, text_loss, train
 
 
 def quadratic(start):
@@ -126,6 +126,29 @@ def test_a_batch_is_drawn_from_the_examples():
         expected = F.cross_entropy(net(X[i]), y[i]).item()
         assert value == pytest.approx(expected)
     assert found[0] != found[1]
+
+
+def test_text_loss_predicts_each_next_byte():
+    """Every piece of the text can be drawn, and nothing past its end."""
+    text = torch.arange(6, dtype=torch.uint8)
+    drawn = []
+
+    def model(x):
+        drawn.extend(x.tolist())
+        # Sure that the next byte is one more than this one.
+        return 50 * nn.functional.one_hot(x + 1, 256).double()
+
+    torch.manual_seed(0)
+    loss = text_loss(model, text, batch=50, context=4)
+    assert loss() < 1e-9
+    assert sorted(set(map(tuple, drawn))) == [(0, 1, 2, 3), (1, 2, 3, 4)]
+
+
+@pytest.mark.parametrize(("batch", "context"), [(0, 4), (1, 0), (1, 6)])
+def test_text_loss_names_what_does_not_fit(batch, context):
+    text = torch.arange(6, dtype=torch.uint8)
+    with pytest.raises(ValueError, match="1 <= context < 6"):
+        text_loss(nn.Identity(), text, batch, context)
 
 
 def test_batch_loss_names_what_does_not_fit():
