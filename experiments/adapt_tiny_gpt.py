@@ -161,7 +161,7 @@ def execute(setting: Run, steps: int) -> Run:
     except FloatingPointError:
         return setting | dict.fromkeys(("validation", "test", "docs"), 99.0)
     run = setting | losses(model)
-    if setting["method"] != "lora":
+    if setting["method"] == "matrices":
         run["truncated"] = truncated(model)
     return run
 
