@@ -41,6 +41,7 @@ ROOT = Path(__file__).resolve().parents[1]
 INPUTS = (
     "lorabook",
     "assets/checkpoints",
+    "assets/results",
     "assets/data",
     "assets/results",
     "requirements.txt",

@@ -972,7 +972,7 @@ def imported(source: str) -> set[str]:
         elif isinstance(node, ast.ImportFrom) and not node.level:
             found.add(str(node.module).split(".")[0])
     own = {"lorabook"}
-    for folder in ("extensions", "tests"):
+    for folder in ("extensions", "tests", "experiments"):
         own |= {path.stem for path in (ROOT / folder).glob("*.py")}
     return found - own - set(sys.stdlib_module_names)
 

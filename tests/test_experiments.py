@@ -147,3 +147,23 @@ def test_a_cut_off_adaptation_goes_on(tmp_path) -> None:
         assert [run["lr"] for run in runs] == [1e-4, 3e-4][:limit]
     base = json.loads(file.read_text("utf8"))["base"]
     assert all(run["validation"] < base["validation"] for run in runs)
+
+
+def test_the_adaptations_are_complete(monkeypatch) -> None:
+    """Five seeds of each method, at a rate that is not at an end."""
+    # As Python does for a script: it imports from its own folder.
+    monkeypatch.syspath_prepend(str(ROOT / "experiments"))
+    script = runpy.run_path(str(ROOT / "experiments" / "adapt_tiny_gpt.py"))
+    file = ROOT / "assets" / "results" / "adaptation.json"
+    runs = json.loads(file.read_text("utf8"))["runs"]
+    for setting in script["settings"](runs):
+        found = [run for run in runs if setting.items() <= run.items()]
+        assert len(found) == 1
+        if setting["seed"]:
+            rates = script["RATES"][setting["method"]]
+            assert rates[0] < setting["lr"] < rates[-1]
+        if setting["method"] == "matrices":
+            cut = found[0]["truncated"]
+            # Nothing is lost at full rank, everything at none.
+            assert cut["128"] == pytest.approx(found[0]["test"], abs=1e-4)
+            assert cut["0"] > cut["8"] > cut["64"]
