@@ -37,7 +37,8 @@ FONTS = "mathjax"  # the folder in _static
 # What the style sheet of MathJax's component does not say by itself.
 EXTRA_CSS = """
 mjx-container{position:relative}
-mjx-container[display="true"]{overflow-x:auto;overflow-y:hidden;padding:2px 1px}
+mjx-container[display="true"]{
+  overflow-x:auto;overflow-y:hidden;padding:2px 1px}
 """
 
 
