@@ -2,24 +2,26 @@
 
     python extensions/make_explorable_assets.py
 
-writes ``assets/explorables/data/photo.js`` and the pictures in
+writes the scripts in ``assets/explorables/data`` and the pictures in
 ``assets/explorables/fallback``, which stand in where scripts do not run. Both
-are in git: run it again, or ``make assets``, only when this file or
-`lorabook.data.photo` changes.
+are in git: run it again, or ``make assets``, only when this file, the
+photograph, or a table of the package changes.
 """
 
 from __future__ import annotations
 
 import base64
 import io
+import json
 from collections.abc import Callable, Iterator
 
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from lorabook import data
+from lorabook import cost, data
 from lorabook.data import assets_folder
+from lorabook.models import ARCHITECTURES
 
 Array = NDArray[np.float64]
 
@@ -56,6 +58,28 @@ def photo_script() -> str:
         f"LR.data.photo = {{rows: {rows}, columns: {columns}, "
         f'pixels: "{text}"}};\n'
     )
+
+
+def architectures_script() -> str:
+    """Return the script with the tables of the calculator."""
+    tables = {
+        "models": {
+            name: {
+                "layers": m.layers,
+                "width": m.width,
+                "heads": m.heads,
+                "vocabulary": m.vocabulary,
+                "other": m.other,
+                "linears": m.linears,
+            }
+            for name, m in ARCHITECTURES.items()
+        },
+        "targets": cost.TARGETS,
+        "formats": cost.FORMATS,
+        "bases": cost.BASES,
+        "optimizers": cost.OPTIMIZERS,
+    }
+    return f"LR.data.architectures = {json.dumps(tables)};\n"
 
 
 def svg(width: float, height: float, body: str) -> str:
@@ -298,9 +322,48 @@ def descent() -> str:
     return svg(2 * width + 3 * GAP, y + height + 20 + GAP, body)
 
 
+def lora_calculator() -> str:
+    """Draw the memory of full fine-tuning and of LoRA, part by part."""
+    found = {
+        "full fine-tuning": cost.training_memory("llama-3-8b"),
+        "LoRA, r = 16": cost.training_memory("llama-3-8b", 16),
+    }
+    width, tall, y, body = 520, 34, GAP, ""
+    scale = (width - 2 * GAP) / found["full fine-tuning"].total
+    styles = {
+        "weights": "var(--ink)",
+        "adapter": "var(--c1)",
+        "gradients": "var(--c1)",
+        "optimizer": "var(--c2)",
+        "activations": "none",
+    }
+    for name, memory in found.items():
+        x = float(GAP)
+        body += (
+            f'<text style="text-anchor:start" x="{GAP}" y="{y + 16}">{name}: '
+            f"{memory.total / 1e9:.1f} GB</text>"
+        )
+        for part, fill in styles.items():
+            w = getattr(memory, part) * scale
+            body += (
+                f'<path style="fill:{fill};stroke-width:1" '
+                f'd="M{x:.1f} {y + TITLE}h{w:.1f}v{tall}h{-w:.1f}z"/>'
+            )
+            if w > 70:
+                body += (
+                    f'<text x="{x + w / 2:.1f}" y="{y + TITLE + 22}">'
+                    f"{part}</text>"
+                )
+            x += w
+        y += TITLE + tall + GAP
+    return svg(width, y, body)
+
+
 FILES: dict[str, Callable[[], str]] = {
+    "data/architectures.js": architectures_script,
     "data/photo.js": photo_script,
     "fallback/descent.svg": descent,
+    "fallback/lora-calculator.svg": lora_calculator,
     "fallback/lora-shapes.svg": lora_shapes,
     "fallback/rank-collapse.svg": rank_collapse,
     "fallback/svd-ellipse.svg": svd_ellipse,

@@ -32,6 +32,7 @@ PAGES = {
     "lora-shapes": "chapters/lora_in_one_page.html",
     "truncation-race": "chapters/best_approximation.html",
     "descent": "chapters/matrix_factorization.html",
+    "lora-calculator": "chapters/cost.html",
 }
 NAMES = list(PAGES)
 # Values that fit, and values that do not, of every kind of attribute.
@@ -50,6 +51,10 @@ GOOD = {
     ("descent", "size"): ["1e-6", "0.03", "1"],
     ("descent", "rank"): ["1", "6"],
     ("descent", "rate"): ["0.01", "0.5", "3"],
+    ("lora-calculator", "model"): ["gpt2", "tiny-gpt", "llama-3-70b"],
+    ("lora-calculator", "rank"): ["1", "16", "16384"],
+    ("lora-calculator", "targets"): ["qv", "all-linear"],
+    ("lora-calculator", "base"): ["bf16", "nf4"],
 }
 BAD = {
     ("rank-collapse", "matrix"): ["", "1 2; 3", "1", "1 2; 3 x", "101 0; 0 1"],
@@ -66,6 +71,10 @@ BAD = {
     ("descent", "size"): ["", "0", "2", "tiny"],
     ("descent", "rank"): ["", "0", "7", "1.5"],
     ("descent", "rate"): ["", "0", "4"],
+    ("lora-calculator", "model"): ["", "llama-9"],
+    ("lora-calculator", "rank"): ["", "0", "2.5", "16385"],
+    ("lora-calculator", "targets"): ["", "q", "everything"],
+    ("lora-calculator", "base"): ["", "fp16", "int4"],
 }
 
 Open = Callable[..., Page]
@@ -493,6 +502,7 @@ def test_opened_from_disk(open_page, site_dir, name):
         "lora-shapes": "0.39%",
         "truncation-race": "2.236",
         "descent": "After 176",
+        "lora-calculator": "It is 17.7",
     }[name]
     expect(element.locator("#verdict")).to_contain_text(verdict)
 
