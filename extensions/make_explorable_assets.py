@@ -70,6 +70,7 @@ def architectures_script() -> str:
                 "heads": m.heads,
                 "vocabulary": m.vocabulary,
                 "other": m.other,
+                "decoder": m.decoder,
                 "linears": m.linears,
             }
             for name, m in ARCHITECTURES.items()
@@ -336,6 +337,7 @@ def lora_calculator() -> str:
         "gradients": "var(--c1)",
         "optimizer": "var(--c2)",
         "activations": "none",
+        "peak": "none",
     }
     for name, memory in found.items():
         x = float(GAP)

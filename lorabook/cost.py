@@ -2,16 +2,17 @@
 
     python -m lorabook.cost --model llama-3-8b --rank 16 --targets all-linear
 
-prints what one would want to know before renting a GPU. All bytes are exact
-counts of what they name. What they leave out: the buffers of the framework
-and of the kernels, fragmentation, and copies in other formats.
+prints what one would want to know before renting a GPU. What the counts leave
+out: the buffers of the framework and of the kernels, fragmentation, dropout's
+masks, and what a library's own blocks keep beyond PyTorch's fused ones.
 """
 
 from __future__ import annotations
 
 import argparse
+import textwrap
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from typing import NoReturn
 
 from lorabook.models import ARCHITECTURES, Architecture
@@ -26,8 +27,15 @@ TARGETS: dict[str, tuple[str, ...]] = {
 FORMATS = {"fp32": 4, "bf16": 2}
 # A base may also be quantised: its linear maps, and nothing else.
 BASES = (*FORMATS, "int8", "nf4")
-# Bytes that an optimiser remembers of each trained number.
-OPTIMIZERS = {"adamw": 8, "adamw-8bit": 2, "sgd-momentum": 4, "sgd": 0}
+# How many numbers an optimiser remembers of each trained one, and the bytes of
+# each; None: the format of the trained number, as in torch.optim.
+OPTIMIZERS: dict[str, tuple[int, int | None]] = {
+    "adamw": (2, None),
+    "adamw-8bit": (2, 1),
+    "sgd-momentum": (1, None),
+    "sgd": (0, None),
+}
+CARDS = (8, 12, 16, 24, 40, 48, 80, 96, 141, 192)  # GiB that cards have
 
 
 @dataclass(frozen=True)
@@ -40,6 +48,9 @@ class Memory:
         The model as it is stored, the trained factors, one gradient for each
         trained number, what the optimiser remembers, and what is saved for
         the backward pass.
+    peak : int
+        What is held on top for a moment: by the loss or, with checkpointing,
+        by a block that is computed again, whichever is more.
     """
 
     weights: int
@@ -47,17 +58,12 @@ class Memory:
     gradients: int
     optimizer: int
     activations: int
+    peak: int
 
     @property
     def total(self) -> int:
         """Their sum."""
-        return (
-            self.weights
-            + self.adapter
-            + self.gradients
-            + self.optimizer
-            + self.activations
-        )
+        return sum(getattr(self, field.name) for field in fields(self))
 
 
 def architecture_of(model: str | Architecture) -> Architecture:
@@ -70,12 +76,12 @@ def architecture_of(model: str | Architecture) -> Architecture:
     """
     if isinstance(model, Architecture):
         return model
-    if model not in ARCHITECTURES:
+    if model.lower() not in ARCHITECTURES:
         raise ValueError(
             f"there is no model {model!r}; there are "
             + ", ".join(ARCHITECTURES)
         )
-    return ARCHITECTURES[model]
+    return ARCHITECTURES[model.lower()]
 
 
 def target_names(
@@ -88,8 +94,8 @@ def target_names(
     model : str or Architecture
         See `lorabook.models.ARCHITECTURES`.
     targets : str or sequence of str
-        A key of `TARGETS`, of which the maps that the model has are taken;
-        or names of maps, as a sequence or joined by commas.
+        Keys of `TARGETS`, of which the maps that the model has are taken, and
+        names of maps, also as ``"q_proj"``; a sequence, or joined by commas.
 
     Raises
     ------
@@ -97,19 +103,20 @@ def target_names(
         If the model has no such map, or if none is named.
     """
     known = architecture_of(model).linears
-    if isinstance(targets, str):
-        if targets in TARGETS:
-            return tuple(x for x in TARGETS[targets] if x in known)
-        targets = targets.split(",")
-    for name in targets:
-        if name not in known:
+    words = targets.split(",") if isinstance(targets, str) else targets
+    named: list[str] = []
+    for word in words:
+        name = word.strip().removesuffix("_proj")
+        found = [x for x in TARGETS.get(name, (name,)) if x in known]
+        if not found:
             raise ValueError(
-                f"there is no target {name!r}; there are "
+                f"there is no target {word.strip()!r}; there are "
                 f"{', '.join(TARGETS)} and, by name, {', '.join(known)}"
             )
-    if not targets:
+        named += found
+    if not named:
         raise ValueError("no target is named")
-    return tuple(x for x in known if x in targets)
+    return tuple(x for x in known if x in named)
 
 
 def adapter_parameters(
@@ -137,7 +144,10 @@ def adapter_parameters(
     names = target_names(sizes, targets)
     least = min(min(sizes.linears[name]) for name in names)
     if not 1 <= rank <= least:
-        raise ValueError(f"need 1 <= rank <= {least}, got {rank}")
+        raise ValueError(
+            f"need 1 <= rank <= {least}, the smaller side of the smallest "
+            f"map, got {rank}"
+        )
     return sizes.layers * sum(
         rank * sum(sizes.linears[name]) for name in names
     )
@@ -182,13 +192,15 @@ def activation_bytes(
     sequence: int,
     rank: int | None = None,
     targets: str | Sequence[str] = "all-linear",
+    *,
+    trained: str = "fp32",
     activations: str = "bf16",
     checkpointing: bool = False,
 ) -> int:
     """Return the bytes that the forward pass saves for the backward pass.
 
     For pre-norm blocks with PyTorch's fused norms and attention, without
-    dropout, and for a loss on every token. A frozen linear map need not keep
+    dropout; of the loss see `loss_bytes`. A frozen linear map need not keep
     its input; the norms, the attention and the activation function keep
     theirs, whatever is trained.
 
@@ -200,12 +212,15 @@ def activation_bytes(
         Sequences at a time, and tokens of each.
     rank : int, optional
         r of the adapters; full fine-tuning without it.
+    trained : str
+        Format of the factors, ``"fp32"`` or ``"bf16"``. Where it is not that
+        of the activations, each adapted map converts its input for itself
+        and keeps the copy, as PEFT's layers do without autocast.
     activations : str
-        ``"fp32"`` or ``"bf16"``. Statistics of norms and attention, and the
-        logarithms of the probabilities, are fp32 in any case.
+        ``"fp32"`` or ``"bf16"``. Statistics of norms and attention are fp32
+        in any case.
     checkpointing : bool
-        Keep only the input of each block, and save the rest again for one
-        block at a time, on the way back.
+        Keep only the input of each block (Chen et al. 2016).
 
     Raises
     ------
@@ -213,11 +228,33 @@ def activation_bytes(
         If anything does not fit.
     """
     sizes = architecture_of(model)
-    _one_of("activations", activations, FORMATS)
     if batch < 1 or sequence < 1:
         raise ValueError(
             f"need batch >= 1 and sequence >= 1, got {batch} and {sequence}"
         )
+    block = _block_bytes(sizes, rank, targets, trained, activations)
+    d, c = sizes.width, FORMATS[activations]
+    # The last norm, and its output if the head trains.
+    end = c * d + 4 * _statistics(sizes) + (c * d if rank is None else 0)
+    each = c * d if checkpointing else block
+    return batch * sequence * (sizes.layers * each + end)
+
+
+def _statistics(sizes: Architecture) -> int:
+    """Count what a norm keeps: a LayerNorm two numbers, an RMSNorm one."""
+    return 1 if "gate" in sizes.linears else 2
+
+
+def _block_bytes(
+    sizes: Architecture,
+    rank: int | None,
+    targets: str | Sequence[str],
+    trained: str,
+    activations: str,
+) -> int:
+    """Return what one block saves, for each token."""
+    _one_of("trained", trained, FORMATS)
+    _one_of("activations", activations, FORMATS)
     names = (
         tuple(sizes.linears) if rank is None else target_names(sizes, targets)
     )
@@ -229,6 +266,11 @@ def activation_bytes(
     # Inputs of two norms; q, k, v and the output of the attention; inputs of
     # the activation function and, with a gate, of the product after it.
     numbers = 2 * d + 2 * d + 2 * kv + hidden * (3 if gated else 1)
+    statistics = 2 * _statistics(sizes) + sizes.heads
+    c, size = FORMATS[activations], FORMATS[trained]
+    if rank is not None and size != c:
+        copies = sum(sizes.linears[name][1] + rank for name in names)
+        return c * numbers + size * copies + 4 * statistics
     if {"q", "k", "v"} & set(names):
         numbers += d
     if {"gate", "up"} & set(names):
@@ -237,18 +279,29 @@ def activation_bytes(
         numbers += hidden
     if rank is not None:
         numbers += rank * len(names)
-    # A LayerNorm keeps a mean and a deviation, an RMSNorm only the latter.
-    statistics = (1 if gated else 2) * 2 + sizes.heads
-    c = FORMATS[activations]
-    block = c * numbers + 4 * statistics
-    # Last norm, its output if the head trains, and the loss.
-    end = c * d + 4 * (1 if gated else 2) + 4 * sizes.vocabulary
-    end += c * d if rank is None else 0
-    if checkpointing:
-        blocks = sizes.layers * c * d + (block - c * d)
-    else:
-        blocks = sizes.layers * block
-    return batch * sequence * (blocks + end)
+    return c * numbers + 4 * statistics
+
+
+def loss_bytes(model: str | Architecture, batch: int, sequence: int) -> int:
+    """Return what cross-entropy over all tokens holds at its peak.
+
+    The logarithms of the probabilities, their gradient and that of the
+    logits: three fp32 numbers for each token and each word of the
+    vocabulary. Only the first is kept from the forward pass. A fused loss
+    avoids most of it. An encoder is counted without a head, and has none.
+
+    Parameters
+    ----------
+    model, batch, sequence
+        See `activation_bytes`.
+
+    Raises
+    ------
+    ValueError
+        If the model is unknown.
+    """
+    sizes = architecture_of(model)
+    return 12 * batch * sequence * sizes.vocabulary * sizes.decoder
 
 
 def training_memory(
@@ -258,12 +311,13 @@ def training_memory(
     *,
     base: str = "bf16",
     trained: str = "fp32",
+    activations: str = "bf16",
     optimizer: str = "adamw",
     batch: int = 1,
     sequence: int = 1024,
     checkpointing: bool = True,
 ) -> Memory:
-    """Return the bytes that training holds at the end of a forward pass.
+    """Return the bytes that training holds, as a sum of its parts.
 
     Parameters
     ----------
@@ -276,11 +330,17 @@ def training_memory(
         nothing is frozen, and it has no meaning.
     trained : str
         Format of what is trained and of its gradients, ``"fp32"`` or
-        ``"bf16"``.
+        ``"bf16"``. If whole weights are trained in fp32 and used in bf16,
+        the linear maps of the blocks are held in both (``torch.autocast``
+        keeps the copies for the backward pass).
+    activations : str
+        See `activation_bytes`.
     optimizer : str
-        A key of `OPTIMIZERS`; the states of ``"adamw"`` are fp32.
+        A key of `OPTIMIZERS`. ``"adamw"`` remembers two numbers in the format
+        of the trained one, as PyTorch does; ``"adamw-8bit"`` two bytes, its
+        scales and its exceptions for small tensors and embeddings left out.
     batch, sequence, checkpointing
-        See `activation_bytes`; activations are bf16.
+        See `activation_bytes`.
 
     Raises
     ------
@@ -290,25 +350,38 @@ def training_memory(
     sizes = architecture_of(model)
     _one_of("trained", trained, FORMATS)
     _one_of("optimizer", optimizer, OPTIMIZERS)
+    kept = activation_bytes(
+        sizes,
+        batch,
+        sequence,
+        rank,
+        targets,
+        trained=trained,
+        activations=activations,
+        checkpointing=checkpointing,
+    )
+    size = FORMATS[trained]
     if rank is None:
         count = sizes.parameters
-        weights, adapter = count * FORMATS[trained], 0
+        weights, adapter = count * size, 0
+        if size > FORMATS[activations]:
+            weights += FORMATS[activations] * sizes.linear_parameters
     else:
         count = adapter_parameters(sizes, rank, targets)
-        weights, adapter = weight_bytes(sizes, base), count * FORMATS[trained]
+        weights, adapter = weight_bytes(sizes, base), count * size
+    remembered, each = OPTIMIZERS[optimizer]
+    peak = loss_bytes(sizes, batch, sequence)
+    if checkpointing:
+        block = _block_bytes(sizes, rank, targets, trained, activations)
+        again = block - FORMATS[activations] * sizes.width
+        peak = max(peak, batch * sequence * again)
     return Memory(
         weights,
         adapter,
-        gradients=count * FORMATS[trained],
-        optimizer=count * OPTIMIZERS[optimizer],
-        activations=activation_bytes(
-            sizes,
-            batch,
-            sequence,
-            rank,
-            targets,
-            checkpointing=checkpointing,
-        ),
+        gradients=count * size,
+        optimizer=count * remembered * (each or size),
+        activations=kept,
+        peak=peak,
     )
 
 
@@ -316,6 +389,7 @@ def training_flops(
     model: str | Architecture,
     rank: int | None = None,
     targets: str | Sequence[str] = "all-linear",
+    checkpointing: bool = False,
 ) -> int:
     """Return the operations of one training step, for each token.
 
@@ -323,13 +397,15 @@ def training_flops(
     multiply-add counts 2. A trained weight takes part in three products
     (output, gradient of the input, gradient of the weight), a frozen one in
     the first two: (2 N^2 + 6 N r) / (3 N^2) of the work for a frozen N x N
-    map with an adapter. The scores of the attention, the head and the
-    embedding are left out, as is recomputation.
+    map with an adapter (Schulman et al. 2025). The scores of the attention
+    and the head are left out.
 
     Parameters
     ----------
     model, rank, targets
         See `training_memory`.
+    checkpointing : bool
+        Count the forward pass twice.
 
     Raises
     ------
@@ -337,10 +413,19 @@ def training_flops(
         If anything does not fit.
     """
     sizes = architecture_of(model)
+    again = 2 if checkpointing else 0
     if rank is None:
-        return 6 * sizes.linear_parameters
+        return (6 + again) * sizes.linear_parameters
     adapters = adapter_parameters(sizes, rank, targets)
-    return 4 * sizes.linear_parameters + 6 * adapters
+    return (4 + again) * sizes.linear_parameters + (6 + again) * adapters
+
+
+def smallest_card(total: int) -> int | None:
+    """Return the least of `CARDS` that holds `total` bytes and a tenth more.
+
+    None if there is no such card.
+    """
+    return next((x for x in CARDS if 1.1 * total <= x * 2**30), None)
 
 
 def _one_of(name: str, value: str, allowed: Iterable[str]) -> None:
@@ -376,7 +461,7 @@ def table(
     sizes = architecture_of(model)
     adapters = adapter_parameters(sizes, rank, targets)
     columns = {
-        "full": (None, "bf16", "bf16"),
+        "full, bf16": (None, "bf16", "bf16"),
         "full, mixed": (None, "bf16", "fp32"),
         "LoRA": (rank, "bf16", "fp32"),
         "LoRA, NF4 base": (rank, "nf4", "fp32"),
@@ -395,29 +480,35 @@ def table(
         )
         for r, base, trained in columns.values()
     ]
-    rows = ("weights", "adapter", "gradients", "optimizer", "activations")
+    work = [
+        training_flops(sizes, r, targets, checkpointing) for r in (rank, None)
+    ]
     lines = [
         f"{model}: {sizes.parameters:,} parameters",
         f"LoRA, r = {rank}, on {', '.join(target_names(sizes, targets))}: "
         f"{adapters:,} trained numbers",
         f"  {adapters / sizes.parameters:.3%} of the model; as a file, "
-        f"{2 * adapters / 1e6:,.1f} MB in 16 bits",
-        f"  training operations: "
-        f"{training_flops(sizes, rank, targets) / training_flops(sizes):.1%} "
-        "of full fine-tuning's",
+        f"{4 * adapters / 1e6:,.1f} MB in fp32, half of it in 16 bits",
+        f"  operations of a step: {work[0] / work[1]:.1%} of full "
+        "fine-tuning's",
         "",
         "GB (10^9 bytes)" + "".join(f"{name:>16}" for name in columns),
     ]
-    for row in (*rows, "total"):
+    for row in (*(field.name for field in fields(Memory)), "total"):
         values = (getattr(memory, row) / 1e9 for memory in found)
         lines.append(f"{row:15}" + "".join(f"{x:16,.3f}" for x in values))
+    cards = (smallest_card(memory.total) or "several" for memory in found)
     kept = "only block inputs kept" if checkpointing else "all kept"
     lines += [
+        "card, GiB      " + "".join(f"{card!s:>16}" for card in cards),
         "",
         f"{optimizer}; a batch of {batch} x {sequence:,} tokens, {kept}.",
-        "full: everything trained in bf16; mixed: trained in fp32, computed "
-        "in bf16.",
-        "On top come the framework's and the kernels' own buffers.",
+        "full, bf16: weights, gradients and optimizer in bf16; mixed: these "
+        "in fp32,",
+        "computed in bf16. LoRA: fp32 factors, computed in bf16 but for them.",
+        "peak: the loss or one block again, for a moment. card: the smallest "
+        "with a",
+        "tenth to spare. On top come buffers of the framework and of kernels.",
     ]
     return "\n".join(lines)
 
@@ -431,20 +522,40 @@ class _Parser(argparse.ArgumentParser):
 
 def main(arguments: list[str] | None = None) -> None:
     """Run the command line."""
+    names = textwrap.fill(
+        f"Models: {', '.join(ARCHITECTURES)}.", break_on_hyphens=False
+    )
     parser = _Parser(
         prog="python -m lorabook.cost",
         description="What LoRA costs, beside full fine-tuning.",
-        epilog=f"Models: {', '.join(ARCHITECTURES)}. Targets: "
-        f"{', '.join(TARGETS)}, or names such as q,v.",
+        epilog=names,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
     )
-    parser.add_argument("--model", required=True)
-    parser.add_argument("--rank", type=int, default=16)
-    parser.add_argument("--targets", default="all-linear")
-    parser.add_argument("--optimizer", default="adamw")
-    parser.add_argument("--batch", type=int, default=1)
-    parser.add_argument("--sequence", type=int, default=1024)
-    parser.add_argument(
-        "--no-checkpointing", action="store_false", dest="checkpointing"
+    add = parser.add_argument
+    add("--model", required=True, help="one of those below")
+    add("--rank", type=int, default=16, help="of the adapters (%(default)s)")
+    add(
+        "--targets",
+        default="all-linear",
+        help=f"{', '.join(TARGETS)}, or names such as q,v (%(default)s)",
+    )
+    add(
+        "--optimizer",
+        default="adamw",
+        help=f"{', '.join(OPTIMIZERS)} (%(default)s)",
+    )
+    add("--batch", type=int, default=1, help="texts at a time (%(default)s)")
+    add(
+        "--sequence",
+        type=int,
+        default=1024,
+        help="tokens of each (%(default)s)",
+    )
+    add(
+        "--no-checkpointing",
+        action="store_false",
+        dest="checkpointing",
+        help="keep all activations, not only the inputs of blocks",
     )
     try:
         print(table(**vars(parser.parse_args(arguments))))

@@ -287,8 +287,8 @@ REGISTRY: dict[str, Entry] = {
         alt=(
             "Two bars, the memory of training llama-3-8b in full and with "
             "adapters of rank 16 on all its linear maps. In full it takes "
-            "129.5 GB, half of it what Adam remembers; with LoRA 17.7 GB, "
-            "nearly all of it the frozen weights."
+            "144.3 GB, nearly half of it what Adam remembers; with LoRA "
+            "18.6 GB, nearly all of it the frozen weights."
         ),
         attributes={
             "model": _one_of(*ARCHITECTURES),

@@ -36,6 +36,8 @@ class Architecture:
         The linear maps of one block: for each name, (d_out, d_in).
     other : int
         Numbers that are in no such map: embeddings, norms, biases, the head.
+    decoder : bool
+        Whether it predicts a token at every place.
     """
 
     layers: int
@@ -44,6 +46,7 @@ class Architecture:
     vocabulary: int
     linears: Mapping[str, Shape]
     other: int
+    decoder: bool = True
 
     @property
     def linear_parameters(self) -> int:
@@ -79,7 +82,7 @@ def _roberta(d: int, layers: int, heads: int) -> Architecture:
     """RoBERTa with its pooler, without a head for a task."""
     # One more norm, on the embeddings; one type of token; the pooler.
     body = _gpt2(d, layers, heads, 514, 50265)
-    return replace(body, other=body.other + d + d * d + d)
+    return replace(body, other=body.other + d + d * d + d, decoder=False)
 
 
 def _deberta_xxl() -> Architecture:
@@ -87,7 +90,8 @@ def _deberta_xxl() -> Architecture:
     d = 1536
     body = _gpt2(d, 48, 24, 512, 128100)
     convolution = 3 * d * d + d + 2 * d
-    return replace(body, other=body.other + 2 * d + convolution)
+    other = body.other + 2 * d + convolution
+    return replace(body, other=other, decoder=False)
 
 
 def _tiny_gpt() -> Architecture:

@@ -2,11 +2,15 @@
 
 import subprocess
 import sys
+from dataclasses import fields, replace
+from functools import partial
 
 import pytest
 import torch
+from peft import LoraConfig, get_peft_model
 from torch import nn
 from torch.nn import functional as F
+from torch.utils._python_dispatch import TorchDispatchMode
 
 from lorabook import cost
 from lorabook.layers import LoRALinear
@@ -78,6 +82,8 @@ def test_groups_of_targets() -> None:
     assert names("llama-3-8b", "mlp") == ("gate", "up", "down")
     assert names("gpt2", "mlp") == ("up", "down")
     assert names("gpt2", "v,q") == QV
+    assert names("gpt2", "qv, o_proj") == (*QV, "o")
+    assert names("Llama-3-8B", "mlp,gate") == ("gate", "up", "down")
     for model in ARCHITECTURES:
         maps = tuple(ARCHITECTURES[model].linears)
         assert names(model, "all-linear") == maps
@@ -102,12 +108,77 @@ def test_quantised_weights(model: str) -> None:
 
 
 def test_bytes_of_full_fine_tuning() -> None:
-    """12 bytes a parameter in bf16, 16 with fp32 weights (Adam)."""
-    n = ARCHITECTURES["llama-2-7b"].parameters
-    for trained, each in (("bf16", 12), ("fp32", 16)):
-        memory = cost.training_memory("llama-2-7b", trained=trained)
-        assert memory.total - memory.activations == each * n
+    """8 bytes a parameter in one format of 2, 16 in one of 4 (Adam)."""
+    sizes = ARCHITECTURES["llama-2-7b"]
+    n = sizes.parameters
+    for trained, activations, each, copies in (
+        ("bf16", "bf16", 8, 0),
+        ("fp32", "fp32", 16, 0),
+        ("fp32", "bf16", 16, 2 * sizes.linear_parameters),
+    ):
+        memory = cost.training_memory(
+            "llama-2-7b", trained=trained, activations=activations
+        )
+        held = memory.total - memory.activations - memory.peak
+        assert held == each * n + copies
         assert memory.adapter == 0
+
+
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float32])
+@pytest.mark.parametrize(
+    ("name", "rule"),
+    [
+        ("adamw", torch.optim.AdamW),
+        ("sgd", torch.optim.SGD),
+        ("sgd-momentum", partial(torch.optim.SGD, momentum=0.9)),
+    ],
+)
+def test_what_pytorchs_optimizers_remember(name, rule, dtype) -> None:
+    weight = nn.Parameter(torch.randn(64, 32, dtype=dtype))
+    optimizer = rule([weight], lr=0.1)
+    weight.grad = torch.ones_like(weight)
+    optimizer.step()
+    found = sum(
+        x.nbytes
+        for state in optimizer.state.values()
+        for x in state.values()
+        if x is not None and x.dim()  # not the counter of steps
+    )
+    numbers, each = cost.OPTIMIZERS[name]
+    assert found == numbers * 64 * 32 * (each or dtype.itemsize)
+
+
+def test_autocast_holds_a_copy_of_each_linear_weight() -> None:
+    layer, x = nn.Linear(64, 32, bias=False), torch.randn(8, 64)
+    with torch.autocast("cpu", torch.bfloat16):
+        kept = saved_bytes(layer, x.bfloat16(), exclude=[layer.weight])
+    # The input for the weight's gradient; the weight for nobody here.
+    assert kept == 2 * 8 * 64
+    x.requires_grad_(True)
+    with torch.autocast("cpu", torch.bfloat16):
+        kept = saved_bytes(layer, x.bfloat16(), exclude=[layer.weight])
+    assert kept == 2 * 8 * 64 + 2 * 64 * 32
+
+
+def test_three_numbers_for_each_word() -> None:
+    """What the loss of all tokens allocates, forward and backward."""
+    sizes: list[int] = []
+
+    class Outputs(TorchDispatchMode):
+        def __torch_dispatch__(self, func, types, args=(), kwargs=None):
+            out = func(*args, **(kwargs or {}))
+            for t in out if isinstance(out, tuple) else (out,):
+                if t.shape == (8, 50) and not func.is_view:
+                    sizes.append(t.nbytes)
+            return out
+
+    logits = torch.randn(8, 50, requires_grad=True)
+    with Outputs():
+        F.cross_entropy(logits, torch.arange(8)).backward()
+    small = Architecture(1, 4, 1, 50, {}, 0)
+    # The last is what becomes of the gradient in the leaf.
+    assert sum(sizes[:3]) == cost.loss_bytes(small, 2, 4)
+    assert cost.loss_bytes("roberta-base", 2, 4) == 0
 
 
 def test_bytes_of_lora() -> None:
@@ -119,7 +190,7 @@ def test_bytes_of_lora() -> None:
     assert memory.adapter == memory.gradients == 2 * count
     assert memory.optimizer == 0
     assert memory.total == (
-        memory.weights + 2 * (2 * count) + memory.activations
+        memory.weights + 2 * (2 * count) + memory.activations + memory.peak
     )
 
 
@@ -157,7 +228,9 @@ def test_activations_of_a_model_that_is_built(targets, T) -> None:
         targets or "all-linear",
         activations="fp32",
     )
-    # The loss also keeps its targets, and the embedding its indices.
+    # Of the loss, the logarithms of the probabilities are kept; it also keeps
+    # its targets, and the embedding its indices.
+    formula += cost.loss_bytes("tiny-gpt", 3, T) // 3
     assert 0 <= found - formula <= 3 * T * 8 + T * 8 + 64
 
 
@@ -221,18 +294,52 @@ def test_activations_of_a_llama_block(targets) -> None:
         targets or "all-linear",
         activations="fp32",
     )
-    # The end of a model: its norm and its loss, of seven tokens.
-    end = 20 * (4 * d + 4 + 4 * 7 + (4 * d if targets is None else 0))
+    # The end of a model: its norm, and what the head reads.
+    end = 20 * (4 * d + 4 + (4 * d if targets is None else 0))
     assert found == formula - end
+
+
+@pytest.mark.parametrize("trained", ["bf16", "fp32"])
+@pytest.mark.parametrize("targets", [QV, ("down",), (*QKVO, "gate", "up")])
+def test_activations_of_a_block_that_peft_adapts(targets, trained) -> None:
+    """Its factors are fp32 on a bf16 base, unless it is told otherwise."""
+    d, heads, hidden, r = 32, 4, 88, 3
+    block = LlamaBlock(d, heads, d, hidden).bfloat16()
+    names = {n: tuple(p.weight.shape) for n, p in block.named_children()}
+    sizes = Architecture(
+        1, d, heads, 7, {k: v for k, v in names.items() if len(v) == 2}, 0
+    )
+    model = get_peft_model(
+        block,
+        LoraConfig(r=r, target_modules=list(targets)),
+        autocast_adapter_dtype=trained == "fp32",
+    )
+    x = torch.randn(2, 10, d, dtype=torch.bfloat16, requires_grad=True) * 1
+    found = saved_bytes(model, x)
+    formula = cost.activation_bytes(sizes, 2, 10, r, targets, trained=trained)
+    end = 20 * (2 * d + 4)
+    # On a CPU an RMSNorm converts its input to fp32, and keeps that.
+    norms = 20 * 2 * (4 - 2) * d
+    assert found == formula - end + norms
 
 
 def test_checkpointing_keeps_the_inputs_and_one_block() -> None:
     sizes = ARCHITECTURES["llama-3-8b"]
     whole = cost.activation_bytes(sizes, 1, 1)
     kept = cost.activation_bytes(sizes, 1, 1, checkpointing=True)
-    end = 2 * 2 * sizes.width + 4 + 4 * sizes.vocabulary
-    block = (whole - end) / sizes.layers
-    assert kept - end == block + (sizes.layers - 1) * 2 * sizes.width
+    end = 2 * 2 * sizes.width + 4
+    block = (whole - end) // sizes.layers
+    assert kept - end == sizes.layers * 2 * sizes.width
+    again = block - 2 * sizes.width
+    few_words = replace(sizes, vocabulary=1)
+    for model, more in ((sizes, 12 * sizes.vocabulary), (few_words, again)):
+        memory = cost.training_memory(model, sequence=1)
+        assert (memory.activations, memory.peak) == (kept, more)
+        memory = cost.training_memory(model, sequence=1, checkpointing=False)
+        assert (memory.activations, memory.peak) == (
+            whole,
+            12 * model.vocabulary,
+        )
 
 
 # Operations -----------------------------------------------------------------
@@ -269,12 +376,32 @@ def test_two_thirds_of_the_operations() -> None:
     assert share == pytest.approx(0.792, abs=1e-3)
 
 
+def test_with_checkpointing_three_quarters() -> None:
+    sizes = Architecture(2, 64, 4, 1, {"q": (64, 64)}, 0)
+    again = [
+        cost.training_flops(sizes, r, ("q",), checkpointing=True)
+        for r in (1, None)
+    ]
+    # The forward products once more: of the weight, and of both factors.
+    plain = [cost.training_flops(sizes, r, ("q",)) for r in (1, None)]
+    adapters = cost.adapter_parameters(sizes, 1, ("q",))
+    forward = 2 * sizes.linear_parameters
+    assert again == [plain[0] + forward + 2 * adapters, plain[1] + forward]
+
+
+def test_the_smallest_card_has_a_tenth_to_spare() -> None:
+    fits = int(24 * 2**30 / 1.1)
+    assert cost.smallest_card(fits) == 24
+    assert cost.smallest_card(fits + 2) == 40
+    assert cost.smallest_card(10**12) is None
+
+
 # Mistakes, and the command line ---------------------------------------------
 
 WRONG = [
     (dict(model="llama-4"), r"no model 'llama-4'; there are tiny-gpt, "),
-    (dict(rank=0), "need 1 <= rank <= 1024, got 0"),
-    (dict(rank=1025), "need 1 <= rank <= 1024, got 1025"),
+    (dict(rank=0), "need 1 <= rank <= 1024, the smaller .* got 0"),
+    (dict(rank=1025), "need 1 <= rank <= 1024, the smaller .* got 1025"),
     (dict(targets="q,x"), "no target 'x'; there are qv, attention, mlp"),
     (dict(targets=()), "no target is named"),
     (dict(base="int3"), "base must be one of fp32, bf16, int8, nf4, got"),
@@ -307,8 +434,9 @@ def test_the_command_prints_what_the_functions_return(capsys) -> None:
     rows = {
         line.split()[0]: line.split()[1:] for line in text.splitlines() if line
     }
-    for row in ("weights", "gradients", "optimizer", "activations", "total"):
+    for row in (*(x.name for x in fields(memory)), "total"):
         assert rows[row][2] == f"{getattr(memory, row) / 1e9:,.3f}"
+    assert rows["card,"][3] == str(cost.smallest_card(memory.total))
     assert rows["weights"][3] == (
         f"{cost.weight_bytes('llama-3-8b', 'nf4') / 1e9:,.3f}"
     )
@@ -318,7 +446,8 @@ def test_the_command_prints_what_the_functions_return(capsys) -> None:
     ("arguments", "sentence"),
     [
         ("--model llama-4", "there is no model 'llama-4'; there are tiny-gpt"),
-        ("--model gpt2 --rank 0", "need 1 <= rank <= 768, got 0"),
+        ("--model gpt2 --rank 0", "need 1 <= rank <= 768, the smaller side"),
+        ("--model gpt2 --targets q,,v", "there is no target ''; there are qv"),
         ("--model gpt2 --rank two", "argument --rank: invalid int value"),
         ("--model gpt2 --optimizer x", "optimizer must be one of adamw"),
         ("", "the following arguments are required: --model"),

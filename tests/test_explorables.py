@@ -19,7 +19,7 @@ import pytest
 import torch
 from playwright.sync_api import Locator, Page, expect
 
-from lorabook import data, explorables, linalg
+from lorabook import cost, data, explorables, linalg
 from lorabook.data import assets_folder
 from lorabook.explorables import REGISTRY, STATIC, show
 
@@ -247,6 +247,12 @@ def test_descriptions_say_what_is_true():
     assert np.linalg.norm([[1.5, -1.5], [-0.5, 0.5]]) == pytest.approx(
         sigma[1]
     )
+    words = REGISTRY["lora-calculator"].alt
+    full, lora = (cost.training_memory("llama-3-8b", r) for r in (None, 16))
+    assert f"full it takes {full.total / 1e9:.1f} GB" in words
+    assert f"LoRA {lora.total / 1e9:.1f} GB" in words
+    assert 0.4 < full.optimizer / full.total < 0.5
+    assert lora.weights / lora.total > 0.85
     for entry in REGISTRY.values():
         assert 80 < len(entry.alt) < 320
 
@@ -502,7 +508,7 @@ def test_opened_from_disk(open_page, site_dir, name):
         "lora-shapes": "0.39%",
         "truncation-race": "2.236",
         "descent": "After 176",
-        "lora-calculator": "It is 17.7",
+        "lora-calculator": "It is 18.6",
     }[name]
     expect(element.locator("#verdict")).to_contain_text(verdict)
 

@@ -21,37 +21,48 @@
       }));
       return m.layers * block + 2 * m.other;
     },
-    activations(m, { batch, sequence, checkpointing }, rank, names) {
+    statistics: (m) => ("gate" in m.linears ? 1 : 2),
+    /* What one block saves for each token; activations are bf16. */
+    block(m, rank, names, size) {
       const d = m.width, kv = m.linears.k[0], hidden = m.linears.up[0];
-      const gated = "gate" in m.linears, norms = gated ? 1 : 2;
       const some = (list) => list.some((x) => names.includes(x));
-      let numbers = 4 * d + 2 * kv + hidden * (gated ? 3 : 1);
+      let numbers = 4 * d + 2 * kv + hidden * ("gate" in m.linears ? 3 : 1);
+      const rest = 4 * (2 * C.statistics(m) + m.heads);
+      if (rank !== null && size !== 2)
+        return 2 * numbers + rest + size * sum(names.map((x) =>
+          m.linears[x][1] + rank));
       if (some(["q", "k", "v"])) numbers += d;
       if (some(["gate", "up"])) numbers += d;
       if (some(["down"])) numbers += hidden;
       if (rank !== null) numbers += rank * names.length;
-      const block = 2 * numbers + 4 * (2 * norms + m.heads);
-      const end = 2 * d + 4 * norms + 4 * m.vocabulary +
-        (rank === null ? 2 * d : 0);
-      const blocks = checkpointing
-        ? m.layers * 2 * d + block - 2 * d : m.layers * block;
-      return batch * sequence * (blocks + end);
+      return 2 * numbers + rest;
     },
     memory(m, set, known, lora) {
-      const { rank, base, trained, optimizer } = set;
+      const { base, trained, batch, sequence, checkpointing } = set;
       const names = lora ? set.names : Object.keys(m.linears);
+      const rank = lora ? set.rank : null, tokens = batch * sequence;
       const n = lora ? C.adapter(m, rank, names) : C.parameters(m);
-      const size = known.formats[trained];
+      const size = known.formats[trained], thin = 2 * m.width;
+      const [remembered, each] = known.optimizers[set.optimizer];
+      const block = C.block(m, rank, names, size);
+      const end = thin + 4 * C.statistics(m) + (lora ? 0 : thin);
+      const loss = m.decoder ? 12 * m.vocabulary : 0;
       const found = {
-        weights: lora ? C.weights(m, base, known.formats) : n * size,
+        weights: lora ? C.weights(m, base, known.formats)
+          : n * size + (size > 2 ? 2 * C.linear(m) : 0),
         adapter: lora ? n * size : 0,
         gradients: n * size,
-        optimizer: n * known.optimizers[optimizer],
-        activations: C.activations(m, set, lora ? rank : null, names),
+        optimizer: n * remembered * (each ?? size),
+        activations: tokens * (m.layers * (checkpointing ? thin : block) +
+          end),
+        peak: tokens * Math.max(loss, checkpointing ? block - thin : 0),
       };
       return { ...found, total: sum(Object.values(found)) };
     },
-    operations: (m, rank, names) =>
-      (4 * C.linear(m) + 6 * C.adapter(m, rank, names)) / (6 * C.linear(m)),
+    operations(m, rank, names, again) {
+      const more = again ? 2 : 0, all = C.linear(m);
+      return ((4 + more) * all + (6 + more) * C.adapter(m, rank, names)) /
+        ((6 + more) * all);
+    },
   });
 })();

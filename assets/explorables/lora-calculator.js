@@ -8,7 +8,7 @@
     sequence: 1024, checkpointing: true };
   const PARTS = { weights: "weights", adapter: "adapter",
     gradients: "gradients", optimizer: "optimiser",
-    activations: "activations" };
+    activations: "activations", peak: "for a moment" };
   const LIMITS = { batch: 512, sequence: 131072 };
   const CARDS = [24, 80];
   const count = (x) => x.toLocaleString("en");
@@ -102,7 +102,7 @@
           h("td", { id: "full-total" }), h("td", { id: "lora-total" }))));
       this.levers = h("tbody");
       this.figure.append(
-        LR.guess("To train all of llama-3-8b takes 129 GB, with the settings " +
+        LR.guess("To train all of llama-3-8b takes 144 GB, with the settings " +
           "below. How many GB does LoRA take, at r = 16 on all its linear " +
           "maps?", 0, 1000, (x) => this.reveal(x)),
         h("div", { class: "settings controls" },
@@ -137,7 +137,7 @@
         h("table", {}, h("caption", { class: "hidden" }, "The adapter"),
           h("tbody", {}, row("parameters", "numbers in the model"),
             row("count", "numbers in A and B"), row("share", "their share"),
-            row("file", "as a file, 16 bits"),
+            row("file", "as a file, fp32"),
             row("work", "operations of a step, of full fine-tuning's"))),
         h("p", { class: "name" }, "One change, and LoRA's total moves by"),
         h("table", {}, h("caption", { class: "hidden" },
@@ -155,13 +155,17 @@
 
     box(part, x, y, w, t) {
       const d = `M${x} ${y}h${w}v${t}h${-w}Z`;
-      if (part !== "activations")
+      if (part !== "activations" && part !== "peak")
         return `<path class="bar ${part}" d="${d}"/>`;
+      // Stripes, slanting for the activations, and level for the peak.
       let hatch = d;
-      for (let s = 4; s < w + t; s += 5) {
-        const x0 = Math.max(0, s - t), x1 = Math.min(w, s);
-        hatch += `M${x + x0} ${y + s - x0}L${x + x1} ${y + s - x1}`;
-      }
+      if (part === "peak")
+        for (let s = 3; s < t; s += 3) hatch += `M${x} ${y + s}h${w}`;
+      else
+        for (let s = 4; s < w + t; s += 5) {
+          const x0 = Math.max(0, s - t), x1 = Math.min(w, s);
+          hatch += `M${x + x0} ${y + s - x0}L${x + x1} ${y + s - x1}`;
+        }
       return `<path class="body" d="${hatch}"/>`;
     }
 
@@ -269,8 +273,9 @@
       text.parameters = count(all);
       text.count = count(n);
       text.share = LR.percent(n / all, 3);
-      text.file = `${fixed(2 * n / 1e6, 1)} MB`;
-      text.work = LR.percent(C.operations(m, set.rank, set.names), 1);
+      text.file = `${fixed(4 * n / 1e6, 1)} MB`;
+      text.work = LR.percent(C.operations(m, set.rank, set.names,
+        set.checkpointing), 1);
       const targets = Object.keys(known.targets).find((name) =>
         equal(this.group(name), set.names)) ?? set.names.join();
       text.code = `cost.training_memory("${set.model}", ${set.rank}, "${
@@ -291,7 +296,8 @@
       const part = LR.percent(lora[most] / lora.total, 0);
       this.note.textContent = `The largest part of LoRA's memory is ${
         { weights: "the frozen weights", optimizer: "what the optimiser " +
-          "remembers" }[most] ?? `the ${PARTS[most]}`}, ${part}. ` +
+          "remembers", peak: "what the loss or a block holds for a moment"
+        }[most] ?? `the ${PARTS[most]}`}, ${part}. ` +
         (lora.total > full.total ? "LoRA needs more than full fine-tuning. "
           : "") + "Take all this as a lower bound: buffers of the framework " +
         "and of its kernels come on top.";
