@@ -138,7 +138,10 @@ class Interval:
 
     def __str__(self) -> str:
         """Write the interval as ``0.943 (0.938 to 0.948)``."""
-        return f"{self.mean:.3f} ({self.low:.3f} to {self.high:.3f})"
+        # "z" makes a zero of what rounds to it from below.
+        texts = (f"{x:z.3f}" for x in (self.mean, self.low, self.high))
+        mean, low, high = (x.replace("-", "−") for x in texts)
+        return f"{mean} ({low} to {high})"
 
 
 def mean_interval(values: Iterable[float]) -> Interval:

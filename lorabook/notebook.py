@@ -1,6 +1,7 @@
 """What a chapter prints, quotes and shows."""
 
 import inspect
+import os
 import re
 import textwrap
 from importlib.util import find_spec
@@ -19,10 +20,11 @@ Plain = bool | int | float | str
 
 
 def report(**values: Any) -> None:
-    """Print each value by name, and let the chapter's prose quote it.
+    """Print each value by name, or let the chapter's prose quote it.
 
-    In the book, ``{glue:text}`name:.2f` `` then writes the value into a
-    sentence. Elsewhere it is only printed.
+    In the book, ``{glue:text}`name:.2f` `` writes the value into a sentence,
+    and nothing is printed: the reader would see it twice. Elsewhere, where
+    the sentence shows a name only, it is printed.
 
     Parameters
     ----------
@@ -36,8 +38,9 @@ def report(**values: Any) -> None:
         If a value is anything else; nothing is printed then.
     """
     plain = {name: _plain(name, value) for name, value in values.items()}
-    for name, value in plain.items():
-        print(f"{name} = {_brief(value)}")
+    if "LORABOOK_SITE" not in os.environ:
+        for name, value in plain.items():
+            print(f"{name} = {_brief(value)}")
     # A reader who only runs the chapter need not have the book's tools.
     if get_ipython() is not None and find_spec("myst_nb") is not None:
         from myst_nb import glue

@@ -207,6 +207,7 @@ def test_an_interval_covers_as_often_as_it_says() -> None:
 def test_equal_values_leave_no_doubt() -> None:
     assert mean_interval([2.0, 2.0]) == Interval(2.0, 2.0, 2.0)
     assert str(mean_interval([2, 2])) == "2.000 (2.000 to 2.000)"
+    assert str(Interval(-1e-4, -0.5, 0)) == "0.000 (−0.500 to 0.000)"
 
 
 @pytest.mark.parametrize("values", [[], [1.0], [1.0, float("nan")]])

@@ -48,6 +48,12 @@ def test_a_value_prints_short(value: object, text: str, capsys) -> None:
     assert capsys.readouterr() == (f"name = {text}\n", "")
 
 
+def test_in_the_book_nothing_is_printed(monkeypatch, capsys) -> None:
+    monkeypatch.setenv("LORABOOK_SITE", "1")
+    report(b=1, a=2)
+    assert capsys.readouterr() == ("", "")
+
+
 def test_values_print_in_their_order(capsys) -> None:
     report(b=1, a=2)
     assert capsys.readouterr().out == "b = 1\na = 2\n"

@@ -378,6 +378,19 @@ def leftovers(site: Site) -> list[str]:
     return found
 
 
+def numbers(site: Site) -> list[str]:
+    """What cells hand to sentences is there, and written for readers."""
+    wrong = re.compile(
+        r"(?i:\b(nan|inf)\b)|\d[eE][+-]?\d|(^|[ (])-[\d.]|^\s*$"
+    )
+    return [
+        f"{page}: {found.text!r} in a sentence"
+        for page, soup in site.content.items()
+        for found in soup.select(".pasted-text")
+        if wrong.search(found.text)
+    ]
+
+
 Check = Callable[[Site], list[str]]
 CHECKS: list[Check] = [
     links,
@@ -389,6 +402,7 @@ CHECKS: list[Check] = [
     search_index,
     downloads,
     leftovers,
+    numbers,
 ]
 
 
@@ -472,6 +486,7 @@ SMALL = {
         "../",
         '<h2 id="claim">Claim</h2><a href="../index.html">up</a>'
         '<img src="../icon.svg" alt="A square, filled with one colour.">'
+        '<span class="pasted-text">−0.2 (−0.3 to 6 × 10⁻⁵)</span>'
         '<a download href="../_sources/chapters/one.ipynb">.ipynb</a>',
         "chapters/one.html",
     ),
@@ -588,6 +603,10 @@ BROKEN: list[tuple[Check, str, str, str]] = [
     (leftovers, ONE, "Claim", "<tex-math>x</tex-math>"),
     (leftovers, ONE, "Claim", '<div class="system-message">x</div>'),
     (leftovers, ONE, "Claim", '<img src="lab-static:x.svg">'),
+    (numbers, ONE, "6 × 10⁻⁵", "6e-05"),
+    (numbers, ONE, "−0.3", "-0.3"),
+    (numbers, ONE, "−0.2", "nan"),
+    (numbers, ONE, "−0.2 (−0.3 to 6 × 10⁻⁵)", ""),
 ]
 
 

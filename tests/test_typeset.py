@@ -1,0 +1,30 @@
+"""How numbers and formulas are written on a page."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+
+import pytest
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "extensions"))
+
+import typeset
+
+
+@pytest.mark.parametrize(
+    ("number", "text"),
+    [
+        ("6e-05", "6\u00a0×\u00a010⁻⁵"),
+        ("-1.5e+12", "−1.5\u00a0×\u00a010¹²"),
+        ("-0.130 (-0.140 to -0.119)", "−0.130 (−0.140 to −0.119)"),
+        ("12,345", "12,345"),
+        ("-.5", "−.5"),
+        # Words stay as they are, and so do the numbers in names.
+        ("llama-2-7b", "llama-2-7b"),
+        ("from r = 1e-3 on", "from r = 1\u00a0×\u00a010⁻³ on"),
+        ("worse", "worse"),
+    ],
+)
+def test_a_number_as_a_sentence_has_it(number: str, text: str) -> None:
+    assert typeset.written(number) == text
