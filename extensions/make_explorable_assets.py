@@ -2,10 +2,10 @@
 
     python extensions/make_explorable_assets.py
 
-writes the data in ``assets/explorables/data``, and the pictures in
+writes the scripts in ``assets/explorables/data`` and the pictures in
 ``assets/explorables/fallback``, which stand in where scripts do not run. Both
-are in git: run it again, or ``make assets``, only when this file,
-`lorabook.data.photo` or a file in ``assets/results`` changes.
+are in git: run it again, or ``make assets``, only when this file, the
+photograph, a table of the package or a file of ``assets/results`` changes.
 """
 
 from __future__ import annotations
@@ -20,8 +20,9 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from lorabook import data
+from lorabook import cost, data
 from lorabook.data import assets_folder
+from lorabook.models import ARCHITECTURES
 
 Array = NDArray[np.float64]
 
@@ -61,6 +62,28 @@ def photo_script() -> str:
     )
 
 
+def architectures_script() -> str:
+    """Return the script with the tables of the calculator."""
+    tables = {
+        "models": {
+            name: {
+                "layers": m.layers,
+                "width": m.width,
+                "heads": m.heads,
+                "vocabulary": m.vocabulary,
+                "other": m.other,
+                "linears": m.linears,
+            }
+            for name, m in ARCHITECTURES.items()
+        },
+        "targets": cost.TARGETS,
+        "formats": cost.FORMATS,
+        "bases": cost.BASES,
+        "optimizers": cost.OPTIMIZERS,
+    }
+    return f"LR.data.architectures = {json.dumps(tables)};\n"
+
+
 def update_results() -> dict[str, Any]:
     """Return what ``experiments/update_spectra.py`` has measured."""
     file = assets_folder() / "results" / "update_spectra.json"
@@ -75,7 +98,7 @@ def updates_script() -> str:
     ranks = list(found["all"])
 
     def spectrum(values: list[float]) -> list[float]:
-        # One digit less than in the file: 1/5000 of a share of energy.
+        # Enough for energies in tenths of a percent.
         return [float(f"{x:.4g}") for x in values]
 
     def losses(by_rank: dict[str, float]) -> list[float]:
@@ -344,6 +367,43 @@ def descent() -> str:
     return svg(2 * width + 3 * GAP, y + height + 20 + GAP, body)
 
 
+def lora_calculator() -> str:
+    """Draw the memory of full fine-tuning and of LoRA, part by part."""
+    found = {
+        "full fine-tuning": cost.training_memory("llama-3-8b"),
+        "LoRA, r = 16": cost.training_memory("llama-3-8b", 16),
+    }
+    width, tall, y, body = 520, 34, GAP, ""
+    scale = (width - 2 * GAP) / found["full fine-tuning"].total
+    styles = {
+        "weights": "var(--ink)",
+        "adapter": "var(--c1)",
+        "gradients": "var(--c1)",
+        "optimizer": "var(--c2)",
+        "activations": "none",
+    }
+    for name, memory in found.items():
+        x = float(GAP)
+        body += (
+            f'<text style="text-anchor:start" x="{GAP}" y="{y + 16}">{name}: '
+            f"{memory.total / 1e9:.1f} GB</text>"
+        )
+        for part, fill in styles.items():
+            w = getattr(memory, part) * scale
+            body += (
+                f'<path style="fill:{fill};stroke-width:1" '
+                f'd="M{x:.1f} {y + TITLE}h{w:.1f}v{tall}h{-w:.1f}z"/>'
+            )
+            if w > 70:
+                body += (
+                    f'<text x="{x + w / 2:.1f}" y="{y + TITLE + 22}">'
+                    f"{part}</text>"
+                )
+            x += w
+        y += TITLE + tall + GAP
+    return svg(width, y, body)
+
+
 def update_spectrum() -> str:
     """Draw which share of energy and gain the first r of 128 hold."""
     found = update_results()
@@ -393,9 +453,11 @@ def update_spectrum() -> str:
 
 
 FILES: dict[str, Callable[[], str]] = {
+    "data/architectures.js": architectures_script,
     "data/photo.js": photo_script,
     "data/updates.js": updates_script,
     "fallback/descent.svg": descent,
+    "fallback/lora-calculator.svg": lora_calculator,
     "fallback/lora-shapes.svg": lora_shapes,
     "fallback/rank-collapse.svg": rank_collapse,
     "fallback/svd-ellipse.svg": svd_ellipse,

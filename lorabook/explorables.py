@@ -15,7 +15,9 @@ from dataclasses import dataclass, field
 from html import escape
 from typing import Any
 
+from lorabook.cost import BASES, TARGETS
 from lorabook.data import assets_folder
+from lorabook.models import ARCHITECTURES
 
 # Stands for the folder of the explorables until the depth of the page is
 # known; the Sphinx extension replaces it.
@@ -292,6 +294,22 @@ REGISTRY: dict[str, Entry] = {
             "rate": _real(0.01, 3),
         },
         scripts=("core.js", "descent.js"),
+    ),
+    "lora-calculator": Entry(
+        alt=(
+            "Two bars, the memory of training llama-3-8b in full and with "
+            "adapters of rank 16 on all its linear maps. In full it takes "
+            "129.5 GB, half of it what Adam remembers; with LoRA 17.7 GB, "
+            "nearly all of it the frozen weights."
+        ),
+        attributes={
+            "model": _one_of(*ARCHITECTURES),
+            "rank": _whole(1, 16384),
+            "targets": _one_of(*TARGETS),
+            "base": _one_of(*BASES),
+        },
+        scripts=("core.js", "cost.js", "lora-calculator.js"),
+        data=("architectures",),
     ),
     "update-spectrum": Entry(
         alt=(

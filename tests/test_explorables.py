@@ -32,6 +32,7 @@ PAGES = {
     "lora-shapes": "chapters/lora_in_one_page.html",
     "truncation-race": "chapters/best_approximation.html",
     "descent": "chapters/matrix_factorization.html",
+    "lora-calculator": "chapters/cost.html",
     "update-spectrum": "chapters/low_rank_updates.html",
 }
 NAMES = list(PAGES)
@@ -51,6 +52,10 @@ GOOD = {
     ("descent", "size"): ["1e-6", "0.03", "1"],
     ("descent", "rank"): ["1", "6"],
     ("descent", "rate"): ["0.01", "0.5", "3"],
+    ("lora-calculator", "model"): ["gpt2", "tiny-gpt", "llama-3-70b"],
+    ("lora-calculator", "rank"): ["1", "16", "16384"],
+    ("lora-calculator", "targets"): ["qv", "all-linear"],
+    ("lora-calculator", "base"): ["bf16", "nf4"],
     ("update-spectrum", "layer"): ["all", "blocks.3.attention.o"],
     ("update-spectrum", "rank"): ["1", "11", "128"],
 }
@@ -69,6 +74,10 @@ BAD = {
     ("descent", "size"): ["", "0", "2", "tiny"],
     ("descent", "rank"): ["", "0", "7", "1.5"],
     ("descent", "rate"): ["", "0", "4"],
+    ("lora-calculator", "model"): ["", "llama-9"],
+    ("lora-calculator", "rank"): ["", "0", "2.5", "16385"],
+    ("lora-calculator", "targets"): ["", "q", "everything"],
+    ("lora-calculator", "base"): ["", "fp16", "int4"],
     ("update-spectrum", "layer"): ["", "q", "blocks.4.up", "blocks.2"],
     ("update-spectrum", "rank"): ["", "0", "129", "1.5", "eight"],
 }
@@ -499,6 +508,7 @@ def test_opened_from_disk(open_page, site_dir, name):
         "lora-shapes": "0.39%",
         "truncation-race": "2.236",
         "descent": "After 176",
+        "lora-calculator": "It is 17.7",
         "update-spectrum": "It is 82.2%",
     }[name]
     expect(element.locator("#verdict")).to_contain_text(verdict)
