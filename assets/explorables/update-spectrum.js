@@ -34,8 +34,7 @@
       .pair p{margin:0 0 .25rem}
       svg{display:block;width:100%;touch-action:pan-y;cursor:ew-resize}
       .key{gap:.1rem 1rem;margin:.25rem 0 .5rem}
-      .key svg{display:inline-block;width:2.1rem;height:.8rem;cursor:auto;
-        vertical-align:-.05em}
+      .key svg{display:inline-block;width:2.1rem;height:.8rem;cursor:auto}
       svg path{fill:none;stroke:var(--fg)}
       svg .axis{stroke:var(--muted);stroke-width:1}
       svg .net{stroke:var(--line);stroke-width:1}
@@ -48,6 +47,8 @@
       svg .mark{stroke:var(--fg);stroke-width:2;fill:var(--bg)}
       svg .mark.now{fill:var(--fg)}
       svg text{font-size:12px;fill:var(--muted)}
+      @container (width<19rem){table{font-size:.85rem}
+        th,td{padding-inline:.15rem}}
       .veil{display:none}
       @media not print{.asking .secret,.asking .mark{display:none}
         .asking .veil{display:inline}}
@@ -195,7 +196,8 @@
           h("td", { id: `${key}-${i}` })) }));
       const pair = (k) => this.columns.map((column) => column.cells[k]);
       return h("div", { class: "pair" },
-        table("Spectra", ["", ...Object.values(U.KINDS).map((k) => k.name)], [
+        table("Spectra", ["matrix",
+          ...Object.values(U.KINDS).map(({ name }) => name)], [
           [this.headEnergy = h("span"), ...cells("energy")],
           ["directions for 90%", ...cells("need")],
           ["norm / ‖W₀‖", ...cells("size")]]),
