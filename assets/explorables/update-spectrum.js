@@ -320,7 +320,7 @@
         ([kind, { name }]) => `${name} ${read(facts[kind])}`).join(", ");
       const decades = scale === "norm" ? 3 : 4;
       this.leftTitle.textContent = "singular values" + (scale === "norm"
-        ? " over their norm" : "") + (layer === "all" ? ", rms of 24" : "");
+        ? " / norm" : "") + (layer === "all" ? ", rms of 24" : "");
       draw(this.left, {
         shaded: true, label: "direction", marks: [],
         lines: pick((f) => f[scale]),
