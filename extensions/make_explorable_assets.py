@@ -5,7 +5,7 @@
 writes the scripts in ``assets/explorables/data`` and the pictures in
 ``assets/explorables/fallback``, which stand in where scripts do not run. Both
 are in git: run it again, or ``make assets``, only when this file, the
-photograph, or a table of the package changes.
+photograph, a table of the package or a file of ``assets/results`` changes.
 """
 
 from __future__ import annotations
@@ -14,6 +14,7 @@ import base64
 import io
 import json
 from collections.abc import Callable, Iterator
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -26,6 +27,7 @@ from lorabook.models import ARCHITECTURES
 Array = NDArray[np.float64]
 
 HEIGHT = 160
+SPECTRA = ("update", "weight", "noise")
 PANEL, GAP, TITLE = 200, 12, 26
 # The colours of the explorables, on a plate of their own: without scripts,
 # nobody knows the theme of the page around.
@@ -81,6 +83,49 @@ def architectures_script() -> str:
         "optimizers": cost.OPTIMIZERS,
     }
     return f"LR.data.architectures = {json.dumps(tables)};\n"
+
+
+def update_results() -> dict[str, Any]:
+    """Return what ``experiments/update_spectra.py`` has measured."""
+    file = assets_folder() / "results" / "update_spectra.json"
+    found: dict[str, Any] = json.loads(file.read_text("utf8"))
+    return found
+
+
+def updates_script() -> str:
+    """Return the script that hands spectra and losses to the explorables."""
+    found = update_results()
+    about = found["provenance"]["settings"]
+    ranks = list(found["all"])
+
+    def spectrum(values: list[float]) -> list[float]:
+        # Enough for energies in tenths of a percent.
+        return [float(f"{x:.4g}") for x in values]
+
+    def losses(by_rank: dict[str, float]) -> list[float]:
+        return [round(by_rank[r], 6) for r in ranks]
+
+    content = {
+        "seed": about["seed"],
+        "lr": about["lr"],
+        "steps": about["steps"],
+        "bytes": {
+            "all": about["bytes of test text"],
+            "few": found["few"]["bytes"],
+        },
+        "few": {k: round(found["few"][k], 6) for k in ("before", "after")},
+        "ranks": [int(r) for r in ranks],
+        "all": losses(found["all"]),
+        "layers": {
+            name: {
+                **{k: spectrum(layer[k]) for k in SPECTRA},
+                **{k: losses(layer[k]) for k in ("alone", "among")},
+            }
+            for name, layer in found["layers"].items()
+        },
+    }
+    text = json.dumps(content, separators=(",", ":"))
+    return f"LR.data.updates = {text.replace('},', '},' + chr(10))};\n"
 
 
 def svg(width: float, height: float, body: str) -> str:
@@ -361,9 +406,58 @@ def lora_calculator() -> str:
     return svg(width, y, body)
 
 
+def update_spectrum() -> str:
+    """Draw which share of energy and gain the first r of 128 hold."""
+    found = update_results()
+    width, height, left, y = 400, 220, 54, GAP + TITLE + 8
+
+    def at(r: float, share: float) -> Array:
+        across, down = width * np.log2(r) / 7, height * (1 - share)
+        return np.array([left + across, y + down]).round(1)
+
+    def text(
+        place: Array,
+        words: str,
+        kind: str = "",
+        aside: tuple[int, int] = (0, 0),
+    ) -> str:
+        x, down = place + np.array(aside)
+        return f'<text class="{kind}" x="{x:g}" y="{down:g}">{words}</text>'
+
+    middle = np.array([left + width / 2, GAP + 14])
+    body = text(middle, "kept by the first r: ● gain in loss, lines: energy")
+    body += f'<path class="g" d="M{left} {y}v{height}h{width}"/>'
+    for kind, style, name, r, aside in (
+        ("update", "c1", "ΔW", 2.2, (0, -10)),
+        ("weight", "c2", "W₀", 5, (16, 14)),
+        ("noise", "", "noise", 20, (34, 10)),
+    ):
+        squares = np.array([x[kind] for x in found["layers"].values()]) ** 2
+        shares = squares.cumsum(1) / squares.sum(1, keepdims=True)
+        mean = shares.mean(0)  # (128,)
+        points = [at(i + 1, e) for i, e in enumerate(mean)]
+        d = "L".join(f"{x:g} {down:g}" for x, down in points)
+        dash = {"update": "none", "weight": "8 4", "noise": "2 4"}[kind]
+        body += f'<path class="{style}" stroke-dasharray="{dash}" d="M{d}"/>'
+        body += text(at(r, mean[int(r) - 1]), name, style, aside)
+    losses = {int(r): x for r, x in found["all"].items()}
+    for r in list(losses)[1:]:
+        gain = (losses[0] - losses[r]) / (losses[0] - losses[128])
+        x, down = at(r, gain)
+        body += (
+            f'<circle cx="{x:g}" cy="{down:g}" r="4.5" '
+            'style="fill:var(--ink)"/>'
+        )
+        body += text(at(r, 0), str(r), aside=(0, 20))
+    for share in (0, 0.5, 1):
+        body += text(at(1, share), f"{share:.0%}", aside=(-26, 5))
+    return svg(left + width + 3 * GAP, y + height + 24 + GAP, body)
+
+
 FILES: dict[str, Callable[[], str]] = {
     "data/architectures.js": architectures_script,
     "data/photo.js": photo_script,
+    "data/updates.js": updates_script,
     "fallback/descent.svg": descent,
     "fallback/lora-calculator.svg": lora_calculator,
     "fallback/lora-shapes.svg": lora_shapes,
@@ -371,6 +465,7 @@ FILES: dict[str, Callable[[], str]] = {
     "fallback/svd-ellipse.svg": svd_ellipse,
     "fallback/svd-image.svg": svd_image,
     "fallback/truncation-race.svg": truncation_race,
+    "fallback/update-spectrum.svg": update_spectrum,
 }
 
 if __name__ == "__main__":

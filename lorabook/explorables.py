@@ -179,6 +179,18 @@ def _one_of(*words: str) -> Attribute:
     return Attribute(f"one of {', '.join(words)}", write)
 
 
+def _map() -> Attribute:
+    """Take the name of a linear map of the book's model, or "all"."""
+    maps = ("attention.q", "attention.k", "attention.v", "attention.o")
+    names = {
+        f"blocks.{b}.{m}" for b in range(4) for m in (*maps, "up", "down")
+    }
+    inner = _one_of("all", *sorted(names))
+    return Attribute(
+        '"all" or the name of a map, like "blocks.2.attention.q"', inner.write
+    )
+
+
 def _square(*sizes: int) -> Attribute:
     """Take "3 0; 4 5", nested lists, or anything with `tolist`."""
 
@@ -298,5 +310,17 @@ REGISTRY: dict[str, Entry] = {
         },
         scripts=("core.js", "cost.js", "lora-calculator.js"),
         data=("architectures",),
+    ),
+    "update-spectrum": Entry(
+        alt=(
+            "Against r, from 1 to 128: the share of the energy that the first "
+            "r directions hold of the updates, the weights and noise, and of "
+            "the gain in loss that is left. For r = 8 they hold 52% of the "
+            "updates, 46% of the weights and 18% of noise, and 82% of the "
+            "gain is left."
+        ),
+        attributes={"layer": _map(), "rank": _whole(1, 128)},
+        scripts=("core.js", "spectrum.js", "update-spectrum.js"),
+        data=("updates",),
     ),
 }

@@ -167,3 +167,105 @@ def test_the_adaptations_are_complete(monkeypatch) -> None:
             # Nothing is lost at full rank, everything at none.
             assert cut["128"] == pytest.approx(found[0]["test"], abs=1e-4)
             assert cut["0"] > cut["8"] > cut["64"]
+
+
+# The spectra of the updates --------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def spectra_script() -> dict:
+    with pytest.MonkeyPatch.context() as patch:
+        patch.syspath_prepend(str(ROOT / "experiments"))
+        return runpy.run_path(str(ROOT / "experiments" / "update_spectra.py"))
+
+
+def check_spectra(found: dict) -> None:
+    """24 layers, each with all its numbers."""
+    model = models.load_tiny_gpt()
+    names = [
+        name
+        for name, module in model.named_modules()
+        if isinstance(module, torch.nn.Linear) and name != "head"
+    ]
+    ranks = ["0", "1", "2", "4", "8", "16", "32", "64", "128"]
+    assert list(found["layers"]) == names
+    assert len(names) == 24
+    assert list(found["all"]) == ranks
+    for name, layer in found["layers"].items():
+        for kind in ("update", "weight", "noise"):
+            assert len(layer[kind]) == 128
+            assert layer[kind] == sorted(layer[kind], reverse=True)
+            assert all(x > 0 for x in layer[kind])
+        for kind in ("alone", "among"):
+            assert list(layer[kind]) == ranks
+        assert layer["alone"]["0"] == found["few"]["before"]
+        assert layer["among"]["128"] == found["few"]["after"]
+        W = model.get_submodule(name).weight.detach().double()
+        assert layer["weight"] == pytest.approx(
+            torch.linalg.svdvals(W).tolist(), rel=1e-4
+        )
+        update, noise = (
+            torch.tensor(layer[x]).norm().item() for x in ("update", "noise")
+        )
+        assert update == pytest.approx(noise, rel=1e-4)
+
+
+def test_the_spectra_are_complete(spectra_script) -> None:
+    """The settings are those of the stored run, and so are its losses."""
+    folder = ROOT / "assets" / "results"
+    found = json.loads((folder / "update_spectra.json").read_text("utf8"))
+    check_spectra(found)
+    about = found["provenance"]
+    assert len(about["commit"]) == 40  # and not marked as changed
+    assert about["command"].endswith("update_spectra.py --steps 100")
+    runs = json.loads((folder / "adaptation.json").read_text("utf8"))["runs"]
+    (same,) = [
+        run
+        for run in runs
+        if run["method"] == "matrices"
+        and run["seed"] == about["settings"]["seed"]
+        and run["lr"] == about["settings"]["lr"]
+    ]
+    assert about["settings"]["lr"] == spectra_script["best_rate"](
+        runs, {"method": "matrices"}
+    )
+    assert found["all"] == pytest.approx(same["truncated"], abs=2e-3)
+    # A fifth of the text, and not a special one.
+    few = found["few"]
+    whole = about["settings"]["bytes of test text"]
+    assert few["bytes"] == pytest.approx(whole / 5, rel=0.05)
+    gains = (
+        found["all"]["0"] - found["all"]["128"],
+        (few["before"] - few["after"]),
+    )
+    assert gains[1] == pytest.approx(gains[0], rel=0.1)
+
+
+def test_a_cut_is_the_best_of_its_rank(spectra_script) -> None:
+    M = torch.randn(30, 20, dtype=torch.float64)
+    cut = spectra_script["cut"](torch.linalg.svd(M, full_matrices=False), 7)
+    assert torch.linalg.matrix_rank(cut) == 7
+    rest = torch.linalg.svdvals(M)[7:].norm()
+    assert (M - cut).norm() == pytest.approx(rest.item())
+    zero = spectra_script["cut"](torch.linalg.svd(M, full_matrices=False), 0)
+    assert not zero.any()
+
+
+def test_a_short_run_takes_updates_apart(tmp_path) -> None:
+    file = tmp_path / "found.json"
+    subprocess.run(
+        [
+            sys.executable,
+            ROOT / "experiments" / "update_spectra.py",
+            *("--steps", "2", "--bytes", "3000", "--out", file),
+        ],
+        check=True,
+        capture_output=True,
+        cwd=tmp_path,
+    )
+    text = file.read_text("utf8")
+    found = json.loads(text)
+    check_spectra(found)
+    assert len(text.splitlines()) < 1000  # a spectrum on a line
+    assert found["provenance"]["command"].endswith("--steps 2 --bytes 3000")
+    assert found["all"]["128"] < found["all"]["0"]

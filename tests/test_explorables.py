@@ -33,6 +33,7 @@ PAGES = {
     "truncation-race": "chapters/best_approximation.html",
     "descent": "chapters/matrix_factorization.html",
     "lora-calculator": "chapters/cost.html",
+    "update-spectrum": "chapters/low_rank_updates.html",
 }
 NAMES = list(PAGES)
 # Values that fit, and values that do not, of every kind of attribute.
@@ -55,6 +56,8 @@ GOOD = {
     ("lora-calculator", "rank"): ["1", "16", "16384"],
     ("lora-calculator", "targets"): ["qv", "all-linear"],
     ("lora-calculator", "base"): ["bf16", "nf4"],
+    ("update-spectrum", "layer"): ["all", "blocks.3.attention.o"],
+    ("update-spectrum", "rank"): ["1", "11", "128"],
 }
 BAD = {
     ("rank-collapse", "matrix"): ["", "1 2; 3", "1", "1 2; 3 x", "101 0; 0 1"],
@@ -75,6 +78,8 @@ BAD = {
     ("lora-calculator", "rank"): ["", "0", "2.5", "16385"],
     ("lora-calculator", "targets"): ["", "q", "everything"],
     ("lora-calculator", "base"): ["", "fp16", "int4"],
+    ("update-spectrum", "layer"): ["", "q", "blocks.4.up", "blocks.2"],
+    ("update-spectrum", "rank"): ["", "0", "129", "1.5", "eight"],
 }
 
 Open = Callable[..., Page]
@@ -193,7 +198,7 @@ def test_attributes_are_escaped():
 
 
 def test_weights():
-    """Scripts weigh a few kilobytes, and the photograph 19."""
+    """Scripts weigh a few kilobytes, their data a few tens."""
 
     def weight(path: str) -> int:
         return len(gzip.compress((FOLDER / path).read_bytes(), 6))
@@ -204,6 +209,7 @@ def test_weights():
         assert sum(map(weight, entry.scripts)) < 15_000, name
         assert (FOLDER / "fallback" / f"{name}.svg").stat().st_size < 25_000
     assert weight("data/photo.js") < 20_000
+    assert weight("data/updates.js") < 30_000
 
 
 def test_scripts_ask_for_nothing():
@@ -449,8 +455,8 @@ def contrasts(element: Locator) -> list[list[Any]]:
           kind, contrast(getComputedStyle(x)[property]),
           x.outerHTML.slice(0, 90)]));
       measure("svg text", "fill", "text");
-      measure("path.arrow, path.body, path.dash, path.axis, path.cut",
-        "stroke", "line");
+      measure("path.arrow, path.body, path.dash, path.dots, path.mark, " +
+        "path.axis, path.cut", "stroke", "line");
       measure("path.bar, path.kept, .handle > :not(.reach)", "fill", "line");
       measure(".track .bar:not(.lost)", "backgroundColor", "line");
       return result;
@@ -509,6 +515,7 @@ def test_opened_from_disk(open_page, site_dir, name):
         "truncation-race": "2.236",
         "descent": "After 176",
         "lora-calculator": "It is 18.6",
+        "update-spectrum": "It is 82.2%",
     }[name]
     expect(element.locator("#verdict")).to_contain_text(verdict)
 
