@@ -32,6 +32,7 @@ PAGES = {
     "lora-shapes": "chapters/lora_in_one_page.html",
     "truncation-race": "chapters/best_approximation.html",
     "descent": "chapters/matrix_factorization.html",
+    "alpha-lr": "chapters/initialization_and_scaling.html",
 }
 NAMES = list(PAGES)
 # Values that fit, and values that do not, of every kind of attribute.
@@ -50,6 +51,11 @@ GOOD = {
     ("descent", "size"): ["1e-6", "0.03", "1"],
     ("descent", "rank"): ["1", "6"],
     ("descent", "rate"): ["0.01", "0.5", "3"],
+    ("alpha-lr", "optimizer"): ["adam", "sgd"],
+    ("alpha-lr", "scaling"): ["r", "root"],
+    ("alpha-lr", "alpha"): ["1", "16", "2.56e2"],
+    ("alpha-lr", "rank"): ["1", "8", "16.0"],
+    ("alpha-lr", "lr"): ["0.0009765625", "0.0078125", "0.5"],
 }
 BAD = {
     ("rank-collapse", "matrix"): ["", "1 2; 3", "1", "1 2; 3 x", "101 0; 0 1"],
@@ -66,6 +72,11 @@ BAD = {
     ("descent", "size"): ["", "0", "2", "tiny"],
     ("descent", "rank"): ["", "0", "7", "1.5"],
     ("descent", "rate"): ["", "0", "4"],
+    ("alpha-lr", "optimizer"): ["", "Adam", "adamw"],
+    ("alpha-lr", "scaling"): ["", "alpha/r"],
+    ("alpha-lr", "alpha"): ["", "0", "-16", "24", "0.5", "512", "big"],
+    ("alpha-lr", "rank"): ["", "0", "3", "32", "0.5"],
+    ("alpha-lr", "lr"): ["", "0", "0.01", "1", "nan", "-0.5"],
 }
 
 Open = Callable[..., Page]
@@ -493,6 +504,7 @@ def test_opened_from_disk(open_page, site_dir, name):
         "lora-shapes": "0.39%",
         "truncation-race": "2.236",
         "descent": "After 176",
+        "alpha-lr": "By 2, the root",
     }[name]
     expect(element.locator("#verdict")).to_contain_text(verdict)
 
