@@ -454,10 +454,83 @@ def update_spectrum() -> str:
     return svg(left + width + 3 * GAP, y + height + 24 + GAP, body)
 
 
+def alpha_problem() -> tuple[Array, Array, Array]:
+    """Return start, target and covariance of the problem of `alpha-lr`."""
+    numbers = random(1)
+
+    def uniform(m: int, n: int) -> Array:
+        draws = [2 * next(numbers) - 1 for _ in range(m * n)]
+        return np.array(draws).reshape(m, n)
+
+    A, X = uniform(16, 24) / np.sqrt(24), uniform(32, 24)
+    for j in range(1, 24):
+        X[:, j] += 0.8 * X[:, j - 1]
+    T = uniform(16, 8) / np.arange(1, 9) @ uniform(8, 24)
+    T *= 4 / np.linalg.norm(T)
+    C = X.T @ X
+    return A, T, C * 2 / (T @ C * T).sum()
+
+
+def alpha_run(alpha: float, lr: float, size: float) -> Array:
+    """Return ΔW at the steps 0 to 30 of a run with Adam and rank 8.
+
+    `size` is that of the start of A. Shape (31, 16, 24).
+    """
+    A, T, C = alpha_problem()
+    factors = {"B": np.zeros((16, 8)), "A": size * A[:8]}
+    s, found = alpha / 8, []
+    mean = {name: 0 * X for name, X in factors.items()}
+    square = {name: 0 * X for name, X in factors.items()}
+    for t in range(1, 32):
+        B, A = factors["B"], factors["A"]
+        found.append(s * B @ A)
+        G = (found[-1] - T) @ C
+        for name, g in (("B", s * G @ A.T), ("A", s * B.T @ G)):
+            mean[name] = 0.9 * mean[name] + 0.1 * g
+            square[name] = 0.999 * square[name] + 0.001 * g**2
+            step = mean[name] / (1 - 0.9**t)
+            step /= np.sqrt(square[name] / (1 - 0.999**t)) + 1e-30
+            factors[name] = factors[name] - lr * step
+    return np.array(found)
+
+
+def alpha_lr() -> str:
+    """Draw a pair of runs that differ, and one that does not."""
+    yours = alpha_run(64, 2**-7, 1)
+    width, height, body = 260, 170, ""
+    for k, (title, lr, size) in enumerate(
+        [("rate × 4", 2**-5, 1), ("rate × 2, start × 2", 2**-6, 2)]
+    ):
+        x, y = GAP + k * (width + GAP), GAP + TITLE
+        body += (
+            f'<text x="{x + width / 2:g}" y="{y - 9}">{title}</text>'
+            f'<path class="g" d="M{x} {y}v{height}h{width}"/>'
+        )
+        hers = alpha_run(16, lr, size)
+        for run, kind, style in (
+            (yours, "c1", "stroke-width:5"),
+            (hers, "c2", "stroke-dasharray:6 4"),
+        ):
+            norms = np.linalg.norm(run, axis=(1, 2))
+            points = "L".join(
+                f"{x + width * t / 30:.1f} {y + height * (1 - v / 4):.1f}"
+                for t, v in enumerate(norms)
+            )
+            body += f'<path class="{kind}" style="{style}" d="M{points}"/>'
+        apart = np.linalg.norm(hers[-1] - yours[-1])
+        apart /= np.linalg.norm(yours[-1])
+        words = f"{apart:.0%} apart" if apart else "the same, to the bit"
+        body += (
+            f'<text x="{x + width / 2:g}" y="{y + height + 20}">{words}</text>'
+        )
+    return svg(2 * width + 3 * GAP, y + height + 20 + GAP, body)
+
+
 FILES: dict[str, Callable[[], str]] = {
     "data/architectures.js": architectures_script,
     "data/photo.js": photo_script,
     "data/updates.js": updates_script,
+    "fallback/alpha-lr.svg": alpha_lr,
     "fallback/descent.svg": descent,
     "fallback/lora-calculator.svg": lora_calculator,
     "fallback/lora-shapes.svg": lora_shapes,

@@ -9,6 +9,7 @@ the output carries everything that it needs.
 from __future__ import annotations
 
 import base64
+import math
 import os
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -170,6 +171,19 @@ def _real(low: float, high: float, of: str = "") -> Attribute:
     return Attribute(f"a number {of}from {low} to {high}", write)
 
 
+def _power(low: int, high: int) -> Attribute:
+    """Take a power of two, from 2^low to 2^high."""
+
+    def write(value: Any) -> str:
+        exponent = math.log2(float(value))
+        if exponent != int(exponent) or not low <= exponent <= high:
+            raise ValueError
+        return repr(float(value)) if exponent < 0 else str(int(float(value)))
+
+    first, last = (f"1/{2**-k}" if k < 0 else str(2**k) for k in (low, high))
+    return Attribute(f"a power of two from {first} to {last}", write)
+
+
 def _one_of(*words: str) -> Attribute:
     def write(value: Any) -> str:
         if value not in words:
@@ -322,5 +336,21 @@ REGISTRY: dict[str, Entry] = {
         attributes={"layer": _map(), "rank": _whole(1, 128)},
         scripts=("core.js", "spectrum.js", "update-spectrum.js"),
         data=("updates",),
+    ),
+    "alpha-lr": Entry(
+        alt=(
+            "Two charts of the size of ΔW over 30 steps of Adam, yours with "
+            "α = 64 and hers with α = 16. Left her rate is 4 times yours: "
+            "the curves part. Right her rate and the start of her A are 2 "
+            "times yours: the curves are one."
+        ),
+        attributes={
+            "optimizer": _one_of("adam", "sgd"),
+            "scaling": _one_of("r", "root"),
+            "alpha": _power(0, 8),
+            "rank": _power(0, 4),
+            "lr": _power(-10, -1),
+        },
+        scripts=("core.js", "two-runs.js", "alpha-lr.js"),
     ),
 }

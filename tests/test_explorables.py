@@ -34,6 +34,7 @@ PAGES = {
     "descent": "chapters/matrix_factorization.html",
     "lora-calculator": "chapters/cost.html",
     "update-spectrum": "chapters/low_rank_updates.html",
+    "alpha-lr": "chapters/initialization_and_scaling.html",
 }
 NAMES = list(PAGES)
 # Values that fit, and values that do not, of every kind of attribute.
@@ -58,6 +59,11 @@ GOOD = {
     ("lora-calculator", "base"): ["bf16", "nf4"],
     ("update-spectrum", "layer"): ["all", "blocks.3.attention.o"],
     ("update-spectrum", "rank"): ["1", "11", "128"],
+    ("alpha-lr", "optimizer"): ["adam", "sgd"],
+    ("alpha-lr", "scaling"): ["r", "root"],
+    ("alpha-lr", "alpha"): ["1", "16", "2.56e2"],
+    ("alpha-lr", "rank"): ["1", "8", "16.0"],
+    ("alpha-lr", "lr"): ["0.0009765625", "0.0078125", "0.5"],
 }
 BAD = {
     ("rank-collapse", "matrix"): ["", "1 2; 3", "1", "1 2; 3 x", "101 0; 0 1"],
@@ -80,6 +86,11 @@ BAD = {
     ("lora-calculator", "base"): ["", "fp16", "int4"],
     ("update-spectrum", "layer"): ["", "q", "blocks.4.up", "blocks.2"],
     ("update-spectrum", "rank"): ["", "0", "129", "1.5", "eight"],
+    ("alpha-lr", "optimizer"): ["", "Adam", "adamw"],
+    ("alpha-lr", "scaling"): ["", "alpha/r"],
+    ("alpha-lr", "alpha"): ["", "0", "-16", "24", "0.5", "512", "big"],
+    ("alpha-lr", "rank"): ["", "0", "3", "32", "0.5"],
+    ("alpha-lr", "lr"): ["", "0", "0.01", "1", "nan", "-0.5"],
 }
 
 Open = Callable[..., Page]
@@ -516,6 +527,7 @@ def test_opened_from_disk(open_page, site_dir, name):
         "descent": "After 176",
         "lora-calculator": "It is 18.6",
         "update-spectrum": "It is 82.2%",
+        "alpha-lr": "By 2, the root",
     }[name]
     expect(element.locator("#verdict")).to_contain_text(verdict)
 
