@@ -8,6 +8,7 @@ import os
 import re
 import subprocess
 import sys
+from concurrent.futures import ThreadPoolExecutor
 from html.parser import HTMLParser
 from pathlib import Path
 from typing import Any
@@ -707,22 +708,39 @@ def test_chapter_has_the_numbers_of_its_page(
     assert figures
 
 
-@every_chapter
-def test_chapter_runs_alone(chapter: tuple[str, Any], tmp_path: Path) -> None:
-    """In an empty folder, with the installed package, to the last cell."""
-    file = tmp_path / "notebook.ipynb"
-    nbformat.write(chapter[1], file)
+Run = subprocess.CompletedProcess[str]
+
+
+@pytest.fixture(scope="module")
+def runs(
+    site_dir: Path, tmp_path_factory: pytest.TempPathFactory
+) -> dict[str, Run]:
+    """Execute the notebook of every chapter, one a core, in empty folders."""
     hidden = ("PYTHONPATH", "LORABOOK_SITE")
     environment = {k: v for k, v in os.environ.items() if k not in hidden}
-    done = subprocess.run(
-        [
-            str(Path(sys.executable).with_name("jupyter-execute")),
-            "--timeout=300",
-            file.name,
-        ],
-        cwd=tmp_path,
-        env={**environment, "OMP_NUM_THREADS": "1"},
-        capture_output=True,
-        text=True,
-    )
-    assert done.returncode == 0, done.stderr[-4000:]
+    command = [
+        str(Path(sys.executable).with_name("jupyter-execute")),
+        "--timeout=300",
+        "notebook.ipynb",
+    ]
+
+    def run(page: str) -> Run:
+        folder = tmp_path_factory.mktemp("alone")
+        notebook = read(site_dir / f"_sources/{page}.ipynb")
+        nbformat.write(notebook, folder / "notebook.ipynb")
+        return subprocess.run(
+            command,
+            cwd=folder,
+            env={**environment, "OMP_NUM_THREADS": "1"},
+            capture_output=True,
+            text=True,
+        )
+
+    with ThreadPoolExecutor(os.cpu_count()) as pool:
+        return dict(zip(CHAPTERS, pool.map(run, CHAPTERS), strict=True))
+
+
+@pytest.mark.parametrize("page", CHAPTERS)
+def test_chapter_runs_alone(page: str, runs: dict[str, Run]) -> None:
+    """With the installed package, to the last cell."""
+    assert runs[page].returncode == 0, runs[page].stderr[-4000:]
