@@ -147,6 +147,18 @@ def test_a_cut_off_adaptation_goes_on(tmp_path) -> None:
         assert [run["lr"] for run in runs] == [1e-4, 3e-4][:limit]
     base = json.loads(file.read_text("utf8"))["base"]
     assert all(run["validation"] < base["validation"] for run in runs)
+    # Longer runs may not go into the file of short ones.
+    before = file.read_bytes()
+    refused = subprocess.run(
+        [sys.executable, script, "--steps", "3", "--out", file],
+        capture_output=True,
+        text=True,
+        cwd=tmp_path,
+        check=False,
+    )
+    assert refused.returncode == 2
+    assert "found.json has runs with other settings" in refused.stderr
+    assert file.read_bytes() == before
 
 
 def test_the_adaptations_are_complete(monkeypatch) -> None:

@@ -526,7 +526,7 @@ def test_opened_from_disk(open_page, site_dir, name):
         "truncation-race": "2.236",
         "descent": "After 176",
         "lora-calculator": "It is 18.6",
-        "update-spectrum": "It is 82.2%",
+        "update-spectrum": "It is 84.9%",
         "alpha-lr": "By 2, the root",
     }[name]
     expect(element.locator("#verdict")).to_contain_text(verdict)
