@@ -42,7 +42,7 @@ book: site ## execute the chapters, build the strict site (the default)
 	@echo "The book is in $(SITE)/index.html. To read it: make serve"
 
 site: .venv/.installed
-	@$(BIN)/python extensions/execute.py --jobs $(JOBS) \
+	@$(BIN)/python tools/execute.py --jobs $(JOBS) \
 	  $(call say,A chapter failed: see above. To work on it alone: make chapter CH=its_name)
 	@# After a failure Sphinx would forget its warnings: it starts anew.
 	@$(BOOK) > _build/sphinx.log 2>&1 || { cat _build/sphinx.log; \
@@ -70,7 +70,7 @@ notebooks: site ## write runnable .ipynb files to _build/notebooks
 chapter: .venv/.installed ## execute one chapter and show it: make chapter CH=svd
 	@test -f "chapters/$(CH).md" \
 	  $(call say,There is no chapter '$(CH)'. There are: $(basename $(notdir $(wildcard chapters/*.md))))
-	@$(BIN)/python extensions/execute.py --force $(CH)
+	@$(BIN)/python tools/execute.py --force $(CH)
 	@$(MAKE) --no-print-directory site
 	@$(BIN)/python -m webbrowser "file://$(CURDIR)/$(SITE)/chapters/$(CH).html" \
 	  || echo "Open $(SITE)/chapters/$(CH).html"
@@ -86,7 +86,7 @@ format: .venv/.installed ## format the Python code
 	@$(BIN)/ruff check --fix-only . ; $(BIN)/ruff format .
 
 linkcheck: .venv/.installed ## check the links to other sites (needs the network)
-	@$(BIN)/python extensions/execute.py --jobs $(JOBS)
+	@$(BIN)/python tools/execute.py --jobs $(JOBS)
 	@$(BIN)/jupyter-book build . --builder linkcheck
 
 lock: .venv/.installed ## refresh the pins in requirements.txt
@@ -100,7 +100,7 @@ lock: .venv/.installed ## refresh the pins in requirements.txt
 	  echo "-e ."; } > requirements.new && mv requirements.new requirements.txt
 
 assets: .venv/.installed ## rewrite the drawn figures and the explorables' data
-	@$(BIN)/python extensions/make_explorable_assets.py
+	@$(BIN)/python assets/explorables/stills.py
 	@for script in assets/figures/*.py; do \
 	  $(BIN)/python $$script || exit 1; done
 

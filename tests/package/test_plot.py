@@ -20,7 +20,7 @@ from PIL import Image
 
 from lorabook import plot
 
-ROOT = Path(__file__).resolve().parents[1]
+ROOT = Path(__file__).resolve().parents[2]
 WHITE = "#ffffff"
 # A common dark page, and that of the book's theme.
 DARK_PAGES = ["#121212", "#14181e"]

@@ -1,6 +1,6 @@
 """Write the explorables' data and their still pictures.
 
-    python extensions/make_explorable_assets.py
+    python assets/explorables/stills.py
 
 writes the scripts in ``assets/explorables/data`` and the pictures in
 ``assets/explorables/fallback``, which stand in where scripts do not run. Both

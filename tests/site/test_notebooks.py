@@ -21,8 +21,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from IPython.core.inputtransformer2 import TransformerManager
 
-ROOT = Path(__file__).resolve().parents[1]
-sys.path.insert(0, str(ROOT / "extensions"))
+ROOT = Path(__file__).resolve().parents[2]
 
 import execute  # noqa: E402
 import notebooks  # noqa: E402

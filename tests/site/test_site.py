@@ -22,7 +22,7 @@ import pytest
 import yaml
 from bs4 import BeautifulSoup, Tag
 
-ROOT = Path(__file__).resolve().parents[1]
+ROOT = Path(__file__).resolve().parents[2]
 # Pages that Sphinx makes by itself: they are in no reading order.
 MADE = {"404.html", "search.html", "genindex.html"}
 LOADED = {

@@ -19,7 +19,7 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from lorabook import data
 
-ROOT = Path(__file__).resolve().parents[1]
+ROOT = Path(__file__).resolve().parents[2]
 FIGURES = ROOT / "assets" / "figures"
 SVG = "{http://www.w3.org/2000/svg}"
 

@@ -1,6 +1,6 @@
 """Execute the chapters side by side, before Sphinx writes the pages.
 
-    python extensions/execute.py [CHAPTER ...] [--jobs N] [--force]
+    python tools/execute.py [CHAPTER ...] [--jobs N] [--force]
 
 Every chapter runs in a fresh kernel. Its outputs go to the jupyter-cache that
 MyST-NB reads, so a build finds them and executes nothing itself. That cache

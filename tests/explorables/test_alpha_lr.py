@@ -8,8 +8,6 @@ from __future__ import annotations
 
 import math
 import re
-import sys
-from pathlib import Path
 from random import Random
 from typing import Any
 
@@ -17,10 +15,8 @@ import numpy as np
 import pytest
 import torch
 from playwright.sync_api import Locator, expect
+from stills import alpha_run, random
 from test_explorables import number, opened
-
-sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "extensions"))
-from make_explorable_assets import alpha_run, random
 
 # Exponents of two, as the sliders have them.
 KNOBS = {

@@ -16,7 +16,7 @@ from lorabook import notebook
 from lorabook.layers import LoRALinear
 from lorabook.notebook import report, show_source
 
-ROOT = Path(__file__).resolve().parents[1]
+ROOT = Path(__file__).resolve().parents[2]
 GLUED = "application/papermill.record/text/plain"
 
 

@@ -22,7 +22,7 @@ from pathlib import Path
 import pytest
 from test_site import Site, launch_buttons, links, sitemap
 
-ROOT = Path(__file__).resolve().parents[1]
+ROOT = Path(__file__).resolve().parents[2]
 BIN = Path(sys.executable).parent
 
 HEAD = """\
@@ -106,7 +106,7 @@ class Book:
 
     def execute(self, *arguments: str, **environment: str) -> tuple[int, str]:
         """Execute chapters, without the site."""
-        script = "extensions/execute.py"
+        script = "tools/execute.py"
         return self.run(sys.executable, script, *arguments, **environment)
 
     def runs(self) -> Counter[str]:
@@ -147,7 +147,7 @@ def built(tmp_path_factory: pytest.TempPathFactory) -> Book:
         shutil.copy(ROOT / name, root)
     shutil.copy(ROOT / "requirements.txt", root)
     no_caches = shutil.ignore_patterns("__pycache__", "data", "checkpoints")
-    for name in ("extensions", "assets", "lorabook"):
+    for name in ("extensions", "tools", "assets", "lorabook"):
         shutil.copytree(ROOT / name, root / name, ignore=no_caches)
     # Without PyTorch, kernels start quickly.
     (root / "lorabook" / "__init__.py").write_text("VALUE = 1\n")
@@ -261,7 +261,7 @@ OTHER = [
 
 DIGESTS = """
 import sys
-sys.path.insert(0, "extensions")
+sys.path.insert(0, "tools")
 from execute import ROOT, digest
 print(digest(ROOT))
 for name in sys.argv[1:]:
@@ -418,7 +418,7 @@ def test_hanging_cell_and_dead_kernel_are_named(book: Book) -> None:
     status, output = book.run(
         sys.executable,
         "-c",
-        "import sys; sys.path.insert(0, 'extensions'); import execute;"
+        "import sys; sys.path.insert(0, 'tools'); import execute;"
         "execute.CELL_SECONDS = 3; sys.exit(execute.main(['--jobs', '2']))",
     )
     assert status == 1, output

@@ -9,7 +9,7 @@ from xml.etree import ElementTree
 
 import pytest
 
-ROOT = Path(__file__).resolve().parents[1]
+ROOT = Path(__file__).resolve().parents[2]
 FIGURES = ROOT / "assets" / "figures"
 CHAPTER = ROOT / "chapters" / "lora_in_one_page.md"
 SVG = "{http://www.w3.org/2000/svg}"

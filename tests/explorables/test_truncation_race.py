@@ -74,15 +74,8 @@ def test_random_pairs_never_win(open_page, M):
 
 def test_random_numbers_are_those_of_mulberry32(open_page):
     """Against the same generator in Python, and a uniform distribution."""
-    import sys
-    from pathlib import Path
+    from stills import random
 
-    folder = Path(__file__).resolve().parents[1] / "extensions"
-    sys.path.insert(0, str(folder))
-    try:
-        from make_explorable_assets import random
-    finally:
-        sys.path.pop(0)
     element = opened(open_page, "truncation-race")
     got = element.evaluate("""e => {
       const random = LR.random(7);

@@ -3,16 +3,12 @@
 from __future__ import annotations
 
 import re
-import sys
-from pathlib import Path
 
 import numpy as np
 import pytest
 from playwright.sync_api import Locator, expect
+from stills import random
 from test_explorables import number, opened
-
-sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "extensions"))
-from make_explorable_assets import random
 
 SIGMA = np.array([1, 0.5, 0.25, 0.125, 0, 0])
 SETTINGS = [
@@ -205,7 +201,7 @@ def test_the_guess(open_page):
 
 
 def test_the_still_picture_is_this_run(open_page):
-    from make_explorable_assets import descent_run
+    from stills import descent_run
 
     losses, values = descent_run()
     expected = run("small", 1e-3, 4, 0.1)[::8]

@@ -22,7 +22,7 @@ from typing import Any
 import pytest
 import yaml
 
-ROOT = Path(__file__).resolve().parents[1]
+ROOT = Path(__file__).resolve().parents[2]
 
 SETUP = """\
 import matplotlib.pyplot as plt
@@ -972,8 +972,8 @@ def imported(source: str) -> set[str]:
         elif isinstance(node, ast.ImportFrom) and not node.level:
             found.add(str(node.module).split(".")[0])
     own = {"lorabook"}
-    for folder in ("extensions", "tests", "experiments"):
-        own |= {path.stem for path in (ROOT / folder).glob("*.py")}
+    for folder in ("extensions", "tools", "tests", "experiments", "assets"):
+        own |= {path.stem for path in (ROOT / folder).rglob("*.py")}
     return found - own - set(sys.stdlib_module_names)
 
 
@@ -991,7 +991,14 @@ def missing_pins(source: str, requirements: str) -> list[str]:
 REQUIREMENTS = (ROOT / "requirements.txt").read_text(encoding="utf8")
 SOURCES = sorted(
     path
-    for folder in ("lorabook", "extensions", "tests", "experiments")
+    for folder in (
+        "lorabook",
+        "extensions",
+        "tools",
+        "assets",
+        "tests",
+        "experiments",
+    )
     for path in (ROOT / folder).rglob("*.py")
 )
 

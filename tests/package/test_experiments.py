@@ -13,7 +13,7 @@ from safetensors.torch import load_file
 
 from lorabook import data, models
 
-ROOT = Path(__file__).resolve().parents[1]
+ROOT = Path(__file__).resolve().parents[2]
 CHECKPOINT = ROOT / "assets" / "checkpoints" / "tiny_gpt.safetensors"
 SCRIPT = ROOT / "experiments" / "pretrain_tiny_gpt.py"
 
