@@ -15,7 +15,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, fields
 from typing import NoReturn
 
-from lorabook.models import ARCHITECTURES, Architecture
+from lorabook.architectures import ARCHITECTURES, Architecture
 
 TARGETS: dict[str, tuple[str, ...]] = {
     "qv": ("q", "v"),
@@ -92,7 +92,7 @@ def target_names(
     Parameters
     ----------
     model : str or Architecture
-        See `lorabook.models.ARCHITECTURES`.
+        See `lorabook.architectures.ARCHITECTURES`.
     targets : str or sequence of str
         Keys of `TARGETS`, of which the maps that the model has are taken, and
         names of maps, also as ``"q_proj"``; a sequence, or joined by commas.
@@ -159,7 +159,7 @@ def weight_bytes(model: str | Architecture, base: str = "bf16") -> int:
     Parameters
     ----------
     model : str or Architecture
-        See `lorabook.models.ARCHITECTURES`.
+        See `lorabook.architectures.ARCHITECTURES`.
     base : str
         ``"fp32"`` or ``"bf16"`` for everything; ``"int8"`` or ``"nf4"`` for
         the linear maps of the blocks, and bf16 for the rest. int8 has one

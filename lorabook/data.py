@@ -2,7 +2,6 @@
 
 import hashlib
 import json
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -14,6 +13,8 @@ from sklearn.datasets import load_digits
 from torch import Tensor
 from torch.nn import functional as F
 
+from lorabook.assets import assets_folder
+
 Array = NDArray[np.float64]
 
 # Red, green and blue in grey: the luma of ITU-R BT.601.
@@ -24,23 +25,6 @@ ELEVATION_SHA256 = (
 DIGITS_SHA256 = (
     "68aea062d35a127749050fa0e52dca09d6569ac08092c925610e0954e172dde2"
 )
-
-
-def assets_folder() -> Path:
-    """Return the folder ``assets``, in the package or beside it.
-
-    Raises
-    ------
-    FileNotFoundError
-        If the package was copied without it.
-    """
-    here = Path(__file__).resolve()
-    for folder in (here.parent / "assets", here.parents[1] / "assets"):
-        if (folder / "explorables").is_dir():
-            return folder
-    raise FileNotFoundError(
-        "lorabook's folder of assets is missing: install the package again"
-    )
 
 
 def photo(height: int | None = None) -> Tensor:

@@ -16,9 +16,9 @@ from dataclasses import dataclass, field
 from html import escape
 from typing import Any
 
+from lorabook.architectures import ARCHITECTURES
+from lorabook.assets import assets_folder
 from lorabook.cost import BASES, TARGETS
-from lorabook.data import assets_folder
-from lorabook.models import ARCHITECTURES
 
 # Stands for the folder of the explorables until the depth of the page is
 # known; the Sphinx extension replaces it.

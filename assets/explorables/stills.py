@@ -21,8 +21,8 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from lorabook import cost, data
-from lorabook.data import assets_folder
-from lorabook.models import ARCHITECTURES
+from lorabook.architectures import ARCHITECTURES
+from lorabook.assets import assets_folder
 
 Array = NDArray[np.float64]
 

@@ -20,7 +20,7 @@ import torch
 from playwright.sync_api import Locator, Page, expect
 
 from lorabook import cost, data, explorables, linalg
-from lorabook.data import assets_folder
+from lorabook.assets import assets_folder
 from lorabook.explorables import REGISTRY, STATIC, show
 
 ROOT = Path(__file__).resolve().parents[2]

@@ -15,7 +15,7 @@ from playwright.sync_api import Locator, expect
 from test_explorables import opened
 
 from lorabook import cost
-from lorabook.models import ARCHITECTURES
+from lorabook.architectures import ARCHITECTURES
 
 PARTS = tuple(x.name for x in dataclasses.fields(cost.Memory))
 # Set every control as a reader would, in any order, and read all that is

@@ -15,7 +15,7 @@ import torch
 from playwright.sync_api import Locator, expect
 from test_explorables import PAGES, find, opened
 
-from lorabook.data import assets_folder
+from lorabook.assets import assets_folder
 from lorabook.explorables import REGISTRY
 from lorabook.models import load_tiny_gpt
 

@@ -13,9 +13,10 @@ from torch.nn import functional as F
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from lorabook import cost
+from lorabook.architectures import ARCHITECTURES, Architecture
 from lorabook.layers import LoRALinear
 from lorabook.measure import count_flops, parameter_count, saved_bytes
-from lorabook.models import ARCHITECTURES, Architecture, TinyGPT
+from lorabook.models import TinyGPT
 
 QV, QKVO = ("q", "v"), ("q", "k", "v", "o")
 

@@ -7,7 +7,7 @@ from matplotlib.cbook import get_sample_data
 from PIL import Image
 from torch.testing import assert_close
 
-from lorabook import data
+from lorabook import assets, data
 
 
 def test_the_photo_is_the_documented_grey() -> None:
@@ -136,14 +136,14 @@ def test_a_shift_must_fit() -> None:
 def test_the_assets_are_found_in_the_package_or_beside_it(
     tmp_path, monkeypatch
 ) -> None:
-    module = tmp_path / "lorabook" / "data.py"
-    monkeypatch.setattr(data, "__file__", str(module))
+    module = tmp_path / "lorabook" / "assets.py"
+    monkeypatch.setattr(assets, "__file__", str(module))
     with pytest.raises(FileNotFoundError, match="install the package"):
-        data.assets_folder()
+        assets.assets_folder()
     (tmp_path / "assets" / "explorables").mkdir(parents=True)
-    assert data.assets_folder() == tmp_path / "assets"
+    assert assets.assets_folder() == tmp_path / "assets"
     (tmp_path / "lorabook" / "assets" / "explorables").mkdir(parents=True)
-    assert data.assets_folder() == tmp_path / "lorabook" / "assets"
+    assert assets.assets_folder() == tmp_path / "lorabook" / "assets"
 
 
 def test_the_corpora_are_text_without_repetitions() -> None:

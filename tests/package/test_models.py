@@ -22,9 +22,9 @@ from transformers import (
     RobertaModel,
 )
 
+from lorabook.architectures import ARCHITECTURES
 from lorabook.measure import parameter_count
 from lorabook.models import (
-    ARCHITECTURES,
     Attention,
     TinyGPT,
     bits_per_byte,
