@@ -24,6 +24,7 @@ from IPython.core.inputtransformer2 import TransformerManager
 ROOT = Path(__file__).resolve().parents[2]
 
 import execute  # noqa: E402
+import markdown  # noqa: E402
 import notebooks  # noqa: E402
 
 CHAPTERS = execute.chapters(ROOT)
@@ -58,12 +59,12 @@ LEFTOVERS = r"\{[\w:-]+\}`|^\s*:{3,}|^\s*`{3,}\{|\{\{|\}\}|^\([\w-]+\)=|^%"
     ],
 )
 def test_macros_are_expanded(tex: str, expected: str) -> None:
-    assert notebooks.expand(tex, MACROS) == expected
+    assert markdown.expand(tex, MACROS) == expected
 
 
 @given(st.text(r"\{}^_#ab Rx1é", max_size=30))
 def test_without_macros_a_formula_stays(tex: str) -> None:
-    assert notebooks.expand(tex, {}) == tex
+    assert markdown.expand(tex, {}) == tex
 
 
 @pytest.mark.parametrize(
@@ -76,7 +77,7 @@ def test_without_macros_a_formula_stays(tex: str) -> None:
 )
 def test_broken_macros_raise(tex: str, macros: dict[str, Any]) -> None:
     with pytest.raises(ValueError, match="a macro in"):
-        notebooks.expand(tex, macros)
+        markdown.expand(tex, macros)
 
 
 MATRIX = r"\begin{pmatrix} a \\ b \end{pmatrix}"
@@ -103,7 +104,7 @@ MATRIX = r"\begin{pmatrix} a \\ b \end{pmatrix}"
 def test_displayed_formulas(
     tex: str, environment: bool, expected: str
 ) -> None:
-    assert notebooks.display(tex, "7", environment) == expected
+    assert markdown.display(tex, "7", environment) == expected
 
 
 # A small book ---------------------------------------------------------------
