@@ -145,9 +145,12 @@ Block: TypeAlias = str | Code
 
 
 def escape(text: str) -> str:
-    """Escape what Markdown or a formula would take for its own."""
+    """Escape what Markdown or a formula would take for its own.
+
+    A space that must not break a line stays one.
+    """
     special = r"[\\`*<$]|(?<!\w)_|_(?!\w)|~(?=~)|&(?=#?\w+;)|\](?=[(\[:])"
-    return re.sub(special, r"\\\g<0>", re.sub(r"\s+", " ", text))
+    return re.sub(special, r"\\\g<0>", re.sub(r"[^\S\u00a0]+", " ", text))
 
 
 def ticks(text: str) -> str:
