@@ -97,7 +97,10 @@ def fold_cell(app: Sphinx, cell: nodes.Element, numbers: Any) -> None:
             said = hidden["prompt_show"]  # the author's own
         inside = hidden.children[:]
         cell.replace(hidden, inside)
-        fold("code", inside, nodes.Text(said))
+        made = fold("code", inside, nodes.Text(said))
+        # What it shows comes first.
+        cell.remove(made)
+        cell.append(made)
 
 
 def fold_proof(proof: nodes.Element) -> None:
@@ -115,7 +118,8 @@ def fold_proof(proof: nodes.Element) -> None:
 
 def fold_section(section: nodes.Element, minutes: float) -> None:
     """Fold what follows the first paragraph of a deep section."""
-    first = next(x for x in section if isinstance(x, nodes.paragraph))
+    texts = [x for x in section if isinstance(x, nodes.paragraph)]
+    first = texts[0] if texts else section[0]
     rest = section.children[section.index(first) + 1 :]
     if rest:
         said = f"Read on · {max(1, round(minutes))} min"

@@ -69,10 +69,11 @@ def given_away(items: list[form.Item]) -> Iterator[form.Item]:
     for item in items:
         if item.kind == "guess-title" or item.text.startswith("*Guess"):
             waiting = True
-        elif item.kind == "cell" and waiting and not item.tags & form.HIDDEN:
-            if item.asserts:
+        elif item.kind == "cell" and waiting:
+            told = item.asserts and not item.tags & form.HIDDEN
+            if told:
                 yield item
-            waiting = not (item.asserts or item.shows)
+            waiting = not (told or item.shows)
         elif item.kind in ("figure", "explorable") or numbers(item):
             waiting = False
 

@@ -131,9 +131,10 @@ def test_there_are_smaller_limits() -> None:
     [
         "It is {n}`two`.\n\n" + cell("assert n == 2"),
         cell("plt.show()") + cell("assert n == 2"),
+        cell("table(n)", "hide-input") + cell("assert n == 2"),
         cell("# It is.\nassert n == 2", "check"),
     ],
-    ids=["a sentence", "an output", "a check"],
+    ids=["a sentence", "an output", "a table", "a check"],
 )
 def test_after_the_answer_assertions_may_stand(after: str) -> None:
     items = form.Chapter(f"# One\n\n{GUESS}{after}").items
