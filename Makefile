@@ -14,8 +14,8 @@ RUN := $(BIN)/python -E -s
 SHELL := /bin/sh
 .DEFAULT_GOAL := book
 .DELETE_ON_ERROR:
-.PHONY: help book site test unit serve lab notebooks chapter lint format \
-        linkcheck lock assets clean
+.PHONY: help book site test unit serve lab notebooks chapter lint budget \
+        format linkcheck lock assets clean
 
 # How a recipe line ends: with a sentence that says what to do.
 say = || { printf '\n%s\n\n' "$(1)" >&2; exit 1; }
@@ -85,6 +85,9 @@ lint: .venv/.installed ## check style, types and the GitHub workflows
 	@$(BIN)/python -m check_jsonschema \
 	  --builtin-schema vendor.github-workflows .github/workflows/*.yml
 	@$(BIN)/zizmor --offline --quiet .github/workflows
+
+budget: .venv/.installed ## print what each chapter spends of its budget
+	@$(RUN) tools/budget.py
 
 format: .venv/.installed ## format the Python code
 	@$(BIN)/ruff check --fix-only . ; $(BIN)/ruff format .

@@ -35,10 +35,10 @@ def pages(root: Path) -> list[str]:
     return found
 
 
-def parts(root: Path) -> dict[str, list[str]]:
-    """Return the captions of the parts, and the pages of each, in order."""
+def parts(root: Path) -> list[str]:
+    """Return the captions of the book's parts, in reading order."""
     toc = parse_toc_yaml(root / "_toc.yml")
-    return {str(x.caption): x.files() for x in toc.root.subtrees}
+    return [str(part.caption) for part in toc.root.subtrees]
 
 
 def is_chapter(path: Path) -> bool:
