@@ -52,10 +52,11 @@ site: .venv/.installed
 	@$(RUN) tools/book.py --jobs $(JOBS)
 
 test: site ## run all tests
-	@$(BIN)/python -m pytest -q $(ARGS)
+	@$(BIN)/python -m pytest -q -n $(JOBS) $(ARGS)
 
-unit: .venv/.installed ## run the tests that need no built site
-	@$(BIN)/python -m pytest -q -n auto tests/package $(ARGS)
+unit: .venv/.installed ## run the tests of the code, which need no built site
+	@$(BIN)/python -m pytest -q -n $(JOBS) -m "not site" \
+	  tests/package tests/explorables $(ARGS)
 
 serve: .venv/.installed ## read the book on 127.0.0.1, rebuilt and reloaded on change
 	@$(RUN) tools/serve.py --jobs $(JOBS) --port $(PORT)

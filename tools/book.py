@@ -34,6 +34,10 @@ ROOT = Path(__file__).resolve().parents[1]
 if __name__ == "__main__":
     environment.enter(ROOT)
 
+# It draws pictures for social networks, which are switched off here, and it
+# would import all of Matplotlib.
+sys.modules["sphinxext.opengraph._social_cards"] = None  # type: ignore
+
 import execute
 import myst_nb.core.execute.cache
 import yaml

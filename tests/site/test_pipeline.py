@@ -15,10 +15,14 @@ import random
 import re
 import shutil
 import signal
+import socket
 import stat
 import subprocess
 import sys
+import threading
 import time
+import urllib.error
+import urllib.request
 from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import suppress
@@ -28,9 +32,12 @@ from typing import TypeAlias
 
 import environment
 import inputs
+import lock
 import psutil
 import pytest
+import yaml
 from test_site import Site, launch_buttons, links, sitemap
+from websockets.sync.client import connect
 
 Popen: TypeAlias = "subprocess.Popen[str]"
 ROOT = Path(__file__).resolve().parents[2]
@@ -47,19 +54,20 @@ kernelspec:
   name: python3
 myst:
   html_meta:
-    description: "Chapter NAME of a book that is here to be built quickly."
+    description: "Chapter {name} of a book that is here to be built quickly."
 ---
 
-(ch-NAME)=
-# Chapter NAME
+(ch-{name})=
+# Chapter {name}
 
 """
 CELL = """\
-```{code-cell} ipython3
+```{{code-cell}} ipython3
 from pathlib import Path
 import lorabook
-with Path("ROOT/runs.log").open("a") as log:
-    log.write("NAME\\n")
+root = Path(lorabook.__file__).parents[1]
+with (root / "runs.log").open("a") as log:
+    log.write("{name}\\n")
 print("value", lorabook.VALUE)
 ```
 """
@@ -160,7 +168,7 @@ class Book:
     def chapter(self, name: str, *cells: str) -> None:
         """Write a chapter with cells of its own, and a sentence."""
         fenced = [f"```{{code-cell}} ipython3\n{x}\n```\n" for x in cells]
-        text = HEAD.replace("NAME", name) + TEXT + "\n".join(fenced)
+        text = HEAD.format(name=name) + TEXT + "\n".join(fenced)
         path = self.root / "chapters" / f"{name}.md"
         path.write_text(text, encoding="utf8")
 
@@ -188,10 +196,8 @@ def copy(source: Path, target: Path) -> None:
     shutil.copytree(source, target, symlinks=True)
 
 
-@pytest.fixture(scope="module")
-def built(tmp_path_factory: pytest.TempPathFactory) -> Book:
-    """Write the tiny book and build it once."""
-    root = tmp_path_factory.mktemp("tiny") / "book"
+def write_book(root: Path) -> Book:
+    """Write the tiny book."""
     root.mkdir()
     for name in ("_config.yml", "Makefile", "references.bib"):
         shutil.copy(ROOT / name, root)
@@ -205,14 +211,19 @@ def built(tmp_path_factory: pytest.TempPathFactory) -> Book:
     (root / "index.md").write_text("# A tiny book\n\nOf two chapters.\n")
     (root / "chapters").mkdir()
     for name in ("alpha", "beta"):
+        text = HEAD.format(name=name) + TEXT + CELL.format(name=name)
         file = root / "chapters" / f"{name}.md"
-        text = HEAD + TEXT + CELL
-        text = text.replace("NAME", name).replace("ROOT", str(root))
         file.write_text(text, encoding="utf8")
-    book = Book(root)
+    return Book(root)
+
+
+@pytest.fixture(scope="module")
+def built(tmp_path_factory: pytest.TempPathFactory) -> Book:
+    """Build the tiny book once."""
+    book = write_book(tmp_path_factory.mktemp("tiny") / "book")
     status, output = book.make("site")
     assert status == 0, output
-    copy(root, root.with_name("as-built"))
+    copy(book.root, book.root.with_name("as-built"))
     return book
 
 
@@ -988,12 +999,132 @@ def test_wrong_formula_fails_the_build(book: Book) -> None:
     assert "rnak" in output
 
 
+WRONG = {
+    "the name of a repository": (
+        ("", "", ""),
+        {"GITHUB_REPOSITORY": "owner-only"},
+        "GITHUB_REPOSITORY has the form owner/name, but it is 'owner-only'",
+    ),
+    "a page that is not there": (
+        ("_toc.yml", "chapters/beta", "chapters/gamma"),
+        {},
+        "_toc.yml names chapters/gamma, but there is no chapters/gamma.md",
+    ),
+    "a list of contents": (
+        ("_toc.yml", "  - file: chapters/beta", "  - [file"),
+        {},
+        "_toc.yml cannot be read: while parsing",
+    ),
+    "an entry of it": (
+        ("_toc.yml", "  - file: chapters/beta", "  - fill: x"),
+        {},
+        "_toc.yml cannot be read: entry does not contain one of",
+    ),
+    "a front matter": (
+        ("chapters/beta.md", "kernelspec:", "kernelspec: [:"),
+        {},
+        "chapters/beta.md cannot be read: Notebook metadata",
+    ),
+    "a configuration": (
+        ("_config.yml", "title: ", "title: [:"),
+        {},
+        "The site was not built: ParserError: while parsing",
+    ),
+    "a value in it": (
+        ("_config.yml", "  timeout: 300", "  timeout: long"),
+        {},
+        "'long' is not of type 'number'",
+    ),
+}
+
+
+@pytest.mark.parametrize("what", WRONG)
+def test_what_is_wrong_gets_a_sentence(what: str, book: Book) -> None:
+    (file, old, new), variables, sentence = WRONG[what]
+    if file:
+        book.edit(file, old, new)
+    status, output = book.make("site", **variables)
+    assert status != 0
+    assert sentence in output
+    assert "Traceback" not in output
+
+
+def test_a_python_without_the_packages_is_named(book: Book) -> None:
+    status, output = book.run(sys.executable, "-S", "tools/execute.py")
+    assert status != 0
+    assert "delete .venv, then run make again" in output
+    assert "Traceback" not in output
+
+
+# What follows the edits ------------------------------------------------------
+
+
+def fetch(address: str, path: str) -> str:
+    with urllib.request.urlopen(f"{address}{path}") as answer:
+        return answer.read().decode()
+
+
+def test_serve_follows_edits_and_keeps_good_pages(book: Book) -> None:
+    running = book.start(
+        *(sys.executable, "tools/serve.py", "--port=0", "--jobs=2")
+    )
+    assert running.stdout
+    said: list[str] = []
+    while "Ctrl-C stops" not in "".join(said[-1:]):
+        said.append(running.stdout.readline())
+        assert said[-1], "".join(said)
+    found = re.search(r"http://(127\.0\.0\.1:\d+)/", said[-1])
+    assert found
+    address = f"http://{found[1]}/"
+    reader = threading.Thread(target=lambda: said.extend(running.stdout or []))
+    reader.start()
+    try:
+        listening = psutil.Process(running.pid).net_connections()
+        assert {x.laddr.ip for x in listening} == {"127.0.0.1"}
+        page = fetch(address, "")
+        assert "Of two chapters" in page
+        assert "/websocket-reload" in page
+        with pytest.raises(urllib.error.HTTPError):
+            fetch(address, "..%2f..%2f_config.yml")
+        with connect(f"ws://{found[1]}/websocket-reload") as news:
+            # As editors save: a new file in the place of the old one.
+            for word in ("small", "tiny"):
+                new = book.root / "index.new"
+                new.write_text(f"# A book\n\nOf two {word} chapters.\n")
+                new.replace(book.root / "index.md")
+                assert news.recv(timeout=200) == "refresh"
+                assert f"Of two {word} chapters" in fetch(address, "")
+            book.edit("chapters/beta.md", "The first", "See {ref}`nowhere`.")
+            assert news.recv(timeout=200) == "refresh"
+        assert "nowhere" in "".join(said)
+        assert "What is shown are the last good pages." in "".join(said)
+        assert "The first" in fetch(address, "chapters/beta.html")
+    finally:
+        os.killpg(running.pid, signal.SIGINT)
+        running.wait(timeout=100)
+        reader.join()
+        running.stdout.close()
+    assert "Traceback" not in "".join(said)
+
+
+@pytest.mark.parametrize("port", ["99999", "taken"])
+def test_a_port_that_cannot_be_used_is_named(port: str, book: Book) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as other:
+        if port == "taken":
+            port = str(other.getsockname()[1])
+        status, output = book.make("serve", f"PORT={port}")
+    assert status != 0
+    assert f"Port {port} cannot be used" in output
+    assert "Traceback" not in output
+
+
 # The Makefile's own sentences -----------------------------------------------
 
 TARGETS = [
     "help",
     "book",
     "test",
+    "unit",
     "serve",
     "lab",
     "notebooks",
@@ -1001,6 +1132,7 @@ TARGETS = [
     "lint",
     "format",
     "linkcheck",
+    "lock",
     "clean",
 ]
 
@@ -1008,9 +1140,12 @@ TARGETS = [
 @pytest.fixture
 def clone(tmp_path: Path) -> Book:
     """Return the little of a fresh clone that `make` looks at first."""
+    root = tmp_path / "clone"
+    root.mkdir()
     for name in ("Makefile", "requirements.txt", "pyproject.toml"):
-        shutil.copy(ROOT / name, tmp_path)
-    return Book(tmp_path)
+        shutil.copy(ROOT / name, root)
+    script(tmp_path / "bin" / "python", f'exec {sys.executable} "$@"')
+    return Book(root)
 
 
 def test_help_lists_every_target(clone: Book) -> None:
@@ -1031,20 +1166,118 @@ def test_help_lists_every_target(clone: Book) -> None:
     [
         ("exit 1", "The book needs Python 3.11 or newer."),
         ('[ "$1" = -c ]', "Could not create .venv."),
-        ("exit 0", "Could not install the packages. Is there a network"),
+        # As Debian's without ensurepip: there is a Python, and no pip.
+        (
+            '[ "$1" = -c ] || { mkdir -p .venv/bin; ln -sf /bin/false '
+            ".venv/bin/python; exit 1; }",
+            "Could not create .venv.",
+        ),
+        # Everything but a network.
+        (
+            '[ "$1" = -c ] || { mkdir -p .venv/bin; echo "#!/bin/sh\n'
+            'case \\"\\$*\\" in *install*) exit 1; esac" > .venv/bin/python;'
+            "chmod +x .venv/bin/python; }",
+            "Could not install the packages. Is there a network",
+        ),
     ],
 )
 def test_failed_setup_says_what_to_do(
     python: str, sentence: str, clone: Book
 ) -> None:
     other = script(clone.root / "python", python)
-    if python == "exit 0":  # an environment, but no network
-        script(clone.root / ".venv" / "bin" / "python", "exit 0")
-        script(clone.root / ".venv" / "bin" / "pip", "exit 1")
-    status, output = clone.run("make", f"PYTHON={other}")
+    for _ in range(2):
+        status, output = clone.run("make", f"PYTHON={other}")
+        assert status != 0
+        assert sentence in output
+        assert not (clone.root / ".venv" / ".installed").exists()
+
+
+def test_an_unknown_kind_of_pytorch_is_named(clone: Book) -> None:
+    status, output = clone.run("make", "TORCH=gpu", f"PYTHON={sys.executable}")
     assert status != 0
-    assert sentence in output
-    assert not (clone.root / ".venv" / ".installed").exists()
+    assert "TORCH='gpu' is unknown. Allowed are cpu, auto and" in output
+    assert not (clone.root / ".venv").exists()
+
+
+def test_pytorch_without_a_network_is_not_called_unknown(clone: Book) -> None:
+    body = 'case "$*" in *install*) exit 1; esac'
+    script(clone.root / ".venv" / "bin" / "python", body)
+    status, output = clone.run("make", "TORCH=cpu", f"PYTHON={sys.executable}")
+    assert status != 0
+    assert "for 'cpu': see above. Is there a network connection" in output
+
+
+PINS = ("requirements.txt", "requirements/chapters.txt")
+
+
+def test_lock_without_a_network_changes_nothing(
+    clone: Book, tmp_path: Path
+) -> None:
+    """With uv itself, which is told that there is none."""
+    for name in ("requirements", "tools"):
+        shutil.copytree(ROOT / name, clone.root / name)
+    before = {x: (clone.root / x).read_text() for x in PINS}
+    offline = {"UV_OFFLINE": "1", "UV_CACHE_DIR": str(tmp_path / "empty")}
+    status, output = clone.make("lock", **offline)
+    assert status != 0
+    assert "No pin is changed: Is there a network connection?" in output
+    assert {x: (clone.root / x).read_text() for x in PINS} == before
+    files = {x.name for x in (clone.root / "requirements").iterdir()}
+    assert files == {x.name for x in (ROOT / "requirements").iterdir()}
+    assert list(clone.root.glob("requirements.*")) == [
+        clone.root / "requirements.txt"
+    ]
+
+
+@pytest.mark.parametrize(
+    ("answers", "sentence"),
+    [
+        ([["a==1", "b==2", "triton==3"], ["a==1"]], ""),
+        ([["a==1"], ["a==1"]], "no pin for b"),
+        ([["a==1", "b>=2"], ["a==1"]], "not a pin: 'b>=2'"),
+        ([["a==1", "b==2"], []], "no pin for a"),
+        ([[], []], "no pin for a, b"),
+    ],
+)
+def test_lock_checks_before_it_writes(
+    answers: list[list[str]],
+    sentence: str,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    (tmp_path / "requirements").mkdir()
+    (tmp_path / "pyproject.toml").write_text("[project]\ndependencies = []\n")
+    (tmp_path / "requirements" / "chapters.in").write_text("# why\nA>=1\n")
+    (tmp_path / "requirements" / "lint.in").write_text("b\n")
+    for name in PINS:
+        (tmp_path / name).write_text("old\n")
+    said = iter("\n".join(answer) for answer in answers)
+    monkeypatch.setattr(
+        lock.subprocess,
+        "run",
+        lambda *_, **__: subprocess.CompletedProcess([], 0, next(said)),
+    )
+    status = lock.main(tmp_path)
+    texts = [(tmp_path / name).read_text() for name in PINS]
+    if sentence:
+        assert status == 1
+        assert f"No pin is changed: {sentence}" in capsys.readouterr().err
+        assert texts == ["old\n", "old\n"]
+    else:
+        assert status == 0
+        pins = [re.findall(r"^[^#\n].*", text, re.M) for text in texts]
+        assert pins == [["a==1", "b==2", "-e ."], ["a==1"]]
+
+
+def test_no_recipe_starts_a_script_of_the_environment() -> None:
+    """Scripts name the folder that .venv was made in; programs do not."""
+    rules = (ROOT / "Makefile").read_text(encoding="utf8")
+    started = set(re.findall(r"\$\(BIN\)/(\S+)", rules))
+    assert started == {"python", "ruff", "zizmor"}
+    for name in started - {"python"}:
+        program = Path(sys.executable).with_name(name)
+        assert program.read_bytes()[:2] != b"#!"
 
 
 def test_unknown_chapter_is_named(book: Book) -> None:
@@ -1058,3 +1291,29 @@ def test_clean_leaves_the_sources(book: Book) -> None:
     assert status == 0, output
     assert not (book.root / "_build").exists()
     assert (book.root / "chapters" / "alpha.md").exists()
+
+
+# What GitHub does ------------------------------------------------------------
+
+
+def test_publishing_waits_for_the_tests_of_the_same_commit() -> None:
+    """Every job that may write waits for the job that pull requests run."""
+    folder = ROOT / ".github" / "workflows"
+    ci, publish = (
+        yaml.safe_load((folder / f"{name}.yml").read_text())["jobs"]
+        for name in ("ci", "publish")
+    )
+    assert publish["test"]["uses"] == ci["book"]["uses"]
+    assert publish["test"]["with"] == {"cache": False}
+    writing = [
+        job
+        for job in publish.values()
+        if "write" in job.get("permissions", {}).values()
+    ]
+    assert len(writing) == 2
+    for job in writing:
+        assert "test" in job["needs"]
+        assert "if" not in job
+    run = yaml.safe_load((folder / "book.yml").read_text())["jobs"]["test"]
+    commands = " ".join(step.get("run", "") for step in run["steps"])
+    assert re.search(r"make lint .*make test", commands)
