@@ -109,6 +109,20 @@ def open_cache(build: Path, now: str) -> Any:
     return get_cache(str(folder))
 
 
+class QuitError(Exception):
+    """A cell has asked its kernel to end."""
+
+
+def refuse_quit(execute_reply: Any, **_: Any) -> None:
+    """Raise for a cell that called `exit()` or `quit()`.
+
+    The kernel only notes the wish, and the rest of the chapter would run on.
+    """
+    payload = execute_reply["content"].get("payload", [])
+    if any(each.get("source") == "ask_exit" for each in payload):
+        raise QuitError
+
+
 def run(root: Path, page: str, notebook: Any) -> Run:
     """Execute one chapter in a fresh kernel, where its file lies."""
     started = time.monotonic()
@@ -120,12 +134,15 @@ def run(root: Path, page: str, notebook: Any) -> Run:
         # Its warning about unencrypted TCP on this machine is noise here.
         extra_arguments=["--log-level=ERROR"],
         resources={"metadata": {"path": str((root / page).parent)}},
+        on_cell_executed=refuse_quit,
     )
     error = ""
     try:
         client.execute()
     except CellExecutionError as failure:
         error = describe(notebook, failure.traceback)
+    except QuitError:
+        error = describe(notebook, "exit() and quit() end no chapter")
     except CellTimeoutError:
         error = describe(notebook, f"no answer within {CELL_SECONDS} s")
     except DeadKernelError:

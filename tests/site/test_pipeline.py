@@ -138,10 +138,8 @@ class Book:
         path.write_text(HEAD.format(name=name) + fenced, encoding="utf8")
 
 
-@pytest.fixture(scope="module")
-def built(tmp_path_factory: pytest.TempPathFactory) -> Book:
-    """Write the tiny book and build it once."""
-    root = tmp_path_factory.mktemp("tiny") / "book"
+def write_book(root: Path) -> Book:
+    """Write the tiny book."""
     root.mkdir()
     for name in ("_config.yml", "Makefile", "references.bib"):
         shutil.copy(ROOT / name, root)
@@ -158,7 +156,14 @@ def built(tmp_path_factory: pytest.TempPathFactory) -> Book:
         file = root / "chapters" / f"{name}.md"
         text = CHAPTER.replace("{name}", name).replace("{{", "{")
         file.write_text(text.replace("}}", "}"))
-    book = Book(root)
+    return Book(root)
+
+
+@pytest.fixture(scope="module")
+def built(tmp_path_factory: pytest.TempPathFactory) -> Book:
+    """Build the tiny book once."""
+    root = tmp_path_factory.mktemp("tiny") / "book"
+    book = write_book(root)
     status, output = book.make("site")
     assert status == 0, output
     shutil.copytree(root, root.with_name("as-built"))
