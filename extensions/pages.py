@@ -27,10 +27,7 @@ PREVIEW = "http://127.0.0.1:8000/"  # where `make serve` shows the book
 
 def name_addresses(app: Sphinx, config: Config) -> None:
     """Derive every address from the repository's name, if it has one."""
-    repository = config.launch_repository or os.environ.get(
-        "GITHUB_REPOSITORY", ""
-    )
-    config.launch_repository = repository
+    repository = config.launch_repository
     base, prefix = PREVIEW, "/"
     if repository:
         owner, name = repository.split("/")
@@ -221,7 +218,7 @@ def setup(app: Sphinx) -> dict[str, Any]:
     # MyST-NB, in kernels that inherit this; see execute.py.
     os.environ.setdefault("LORABOOK_SITE", "1")
     os.environ.setdefault("OMP_NUM_THREADS", "1")
-    app.add_config_value("launch_repository", "", "env", types=[str])
+    app.setup_extension("repository")
     app.connect("config-inited", name_addresses, priority=100)
     app.connect("builder-inited", drop_duplicate_handlers)
     app.connect("env-get-outdated", find_outdated)

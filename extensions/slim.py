@@ -22,8 +22,10 @@ from PIL import Image
 from sphinx.application import Sphinx
 from sphinx.builders import Builder
 from sphinx.errors import ExtensionError
+from sphinx.util import logging
 from typeset import write_fonts
 
+LOGGER = logging.getLogger(__name__)
 ICONS = Path(pydata_sphinx_theme.__file__).parent.joinpath(
     "theme/pydata_sphinx_theme/static/vendor/fontawesome/webfonts"
 )
@@ -219,18 +221,15 @@ def with_versions(page: str, text: str, versions: dict[str, str]) -> str:
     """Let every address of a script or a style sheet say its version.
 
     A browser then loads again what has changed, and nothing else. Sphinx
-    writes most of them, but before the files are trimmed, or even there.
-
-    Raises
-    ------
-    ExtensionError
-        If a page loads what is not there.
+    writes most of them, but before the files are trimmed, or even there. A
+    page that loads what is not there is warned of.
     """
 
     def versioned(match: re.Match[str]) -> str:
         start, up, file = match.groups()
         if file not in versions:
-            raise ExtensionError(f"{page} loads {file}, which is not there")
+            LOGGER.warning("loads %s, which is not there", file, location=page)
+            return match[0]
         return f'{start}{up}{file}?v={versions[file]}"'
 
     pattern = (

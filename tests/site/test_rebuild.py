@@ -13,13 +13,15 @@ import shutil
 import sys
 import zlib
 from pathlib import Path
-from typing import Any
+from types import SimpleNamespace
+from typing import Any, cast
 
 import cuts
 import nbformat
 import pytest
+import repository
 from fontTools.ttLib import TTFont
-from test_pipeline import CELL, HEAD, Book, write_book
+from test_pipeline import BIN, CELL, HEAD, Book, write_book
 
 ALPHA = """\
 See {ref}`sec-beta`, {eq}`eq-beta`, {prf:ref}`thm-beta`, {ref}`ex-beta`,
@@ -261,9 +263,10 @@ def test_an_asset_that_is_gone_leaves_the_site(
 
 def test_a_page_keeps_its_scripts(answers: dict[str, Any]) -> None:
     assert answers["script"]["status"] == 1
-    assert (
-        "chapters/alpha.html loads _static/explorables/lora-shapes.js, "
-        "which is not there" in answers["script"]["said"]
+    assert re.search(
+        r"chapters/alpha.*: WARNING: loads _static/explorables/lora-shapes.js,"
+        " which is not there",
+        answers["script"]["said"],
     )
 
 
@@ -346,3 +349,41 @@ def test_a_cell_cannot_quit(tmp_path: Path) -> None:
     for name in ("alpha", "beta"):
         assert f"{name}.md failed in code cell 1 of 1" in output
     assert output.count("exit() and quit() end no chapter") == 2
+
+
+def test_a_wrong_repository_gets_one_sentence(book: Book) -> None:
+    command = str(BIN / "jupyter-book"), "build", ".", "-q"
+    status, output = book.run(*command, GITHUB_REPOSITORY="book")
+    assert status != 0
+    assert output.splitlines()[-1] == (
+        "GITHUB_REPOSITORY is 'book', but has to be like owner/name."
+    )
+    assert "Traceback" not in output
+
+
+@pytest.mark.parametrize(
+    ("configured", "variable", "expected"),
+    [
+        ("", "", ""),
+        ("", "you/book.x_y-z", "you/book.x_y-z"),
+        ("me/book", "you/book", "me/book"),
+        ("me/book", "wrong", "me/book"),
+        ("", "https://github.com/you/book", "GITHUB_REPOSITORY is"),
+        ("", "you/", "GITHUB_REPOSITORY is"),
+        ("/book", "you/book", "launch_repository is"),
+    ],
+)
+def test_repository_is_a_name(
+    configured: str,
+    variable: str,
+    expected: str,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setenv("GITHUB_REPOSITORY", variable)
+    config: Any = SimpleNamespace(launch_repository=configured)
+    if expected.endswith(" is"):
+        with pytest.raises(SystemExit, match=expected):
+            repository.find_repository(cast(Any, None), config)
+    else:
+        repository.find_repository(cast(Any, None), config)
+        assert config.launch_repository == expected
