@@ -12,7 +12,6 @@ import re
 import shutil
 import sys
 import zlib
-from pathlib import Path
 from types import SimpleNamespace
 from typing import Any, cast
 
@@ -107,7 +106,6 @@ QUOTED = {
 }
 DRIVER = """
 import json, multiprocessing, os, sys
-from pathlib import Path
 
 sys.path.insert(0, "tools")
 import environment
