@@ -600,3 +600,35 @@ def test_a_refused_injection_changes_nothing(
         inject(model, *settings)
     assert [n for n, _ in model.named_modules()] == names
     assert [p.requires_grad for p in model.parameters()] == frozen
+
+
+def flags(model: nn.Module) -> list[list[bool]]:
+    return [
+        [p.requires_grad for p in model.parameters()],
+        [m.training for m in model.modules()],
+    ]
+
+
+def test_a_layer_that_is_refused_after_others_were_frozen() -> None:
+    """The first has room for the rank, the second has not."""
+    model = nn.ModuleDict({"a": nn.Linear(8, 8), "b": nn.Linear(8, 2)})
+    before = flags(model)
+    with pytest.raises(ValueError, match="1 <= r <= 2"):
+        inject(model, 4, 1.0, ("a", "b"))
+    assert flags(model) == before
+    assert isinstance(model["a"], nn.Linear)
+
+
+@pytest.mark.parametrize("training", [True, False])
+def test_adapters_train_when_the_model_does(training: bool) -> None:
+    model = TinyGPT(d=16, layers=1, heads=2, context=8).train(training)
+    inject(model, 2, 4.0, ("q", "down"), dropout=0.1)
+    assert {m.training for m in model.modules()} == {training}
+
+
+@pytest.mark.parametrize("bias", [True, False])
+def test_factors_lie_on_the_device_that_is_named(bias: bool) -> None:
+    layer = LowRankLinear(7, 5, 3, bias, device="meta", dtype=torch.float16)
+    assert {(p.device.type, p.dtype) for p in layer.parameters()} == {
+        ("meta", torch.float16)
+    }
