@@ -13,6 +13,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import form
 import pytest
 from myst import (
     CHAPTERS,
@@ -40,6 +41,8 @@ from lorabook.seeding import seed_all
 plot.use_style()
 seed_all(0)
 """
+# Of a chapter with an answer card; without one, it still has the older shape.
+SETUP_WITH_TABLES = SETUP.replace("show_source\n", "show_source, table\n")
 CLOSING = [
     "Build it",
     "Benchmark it",
@@ -102,13 +105,19 @@ def beginning(c: Chapter) -> list[str]:
     if not re.match(r"\s*\(ch-.*\)=\n# ", c.rest):
         found.append("does not begin with (ch-slug)= and the title")
     start = c.top[0] if c.top else Block("", "", 0)
-    if (start.name, start.title) != ("admonition", "Before you start"):
+    if c.card:
+        if start is not c.card:
+            found.append("the title is not followed by the answer card")
+        found += [text for _, text in form.missing(form.Chapter(c.text))]
+    elif (start.name, start.title) != ("admonition", "Before you start"):
         found.append('the title is not followed by "Before you start"')
-    for promise in ("You will be able to", "You need", "It runs in"):
-        if f"**{promise}**" not in start.body:
-            found.append(f'"Before you start" lacks **{promise}**')
+    else:
+        for promise in ("You will be able to", "You need", "It runs in"):
+            if f"**{promise}**" not in start.body:
+                found.append(f'"Before you start" lacks **{promise}**')
     setup = c.top[1] if len(c.top) > 1 else Block("", "", 0)
-    if setup.name != "code-cell" or setup.body.strip() != SETUP.strip():
+    right = SETUP_WITH_TABLES if c.card else SETUP
+    if setup.name != "code-cell" or setup.body.strip() != right.strip():
         found.append("the first cell is not the setup cell")
     if "hide-input" not in setup.options.get("tags", ""):
         found.append("the setup cell is not tagged hide-input")
@@ -120,6 +129,14 @@ def beginning(c: Chapter) -> list[str]:
 def sections(c: Chapter) -> list[str]:
     titles = [text for _, level, text in c.headings if level == 2]
     found = []
+    if c.card:
+        classes = re.findall(r"^\{(\..*)\}\n## ", c.rest, re.M)
+        named = " ".join(classes).split()
+        return [
+            f"no section is marked {kind}"
+            for kind in (".build", ".benchmark", ".fails")
+            if kind not in named
+        ]
     if titles[-len(CLOSING) :] != CLOSING:
         found.append(f"does not close with {CLOSING}, but with {titles[-6:]}")
     questions = [x for x in titles if x not in CLOSING]
@@ -150,6 +167,11 @@ def exercises(c: Chapter) -> list[str]:
             found.append(f"{name}: has no title")
         if not begins or exercise.line < begins[0]:
             found.append(f"{name}: stands outside of Exercises")
+        if c.card and not any(
+            x.name == "dropdown" and x.title == "Hint"
+            for x in exercise.children
+        ):
+            found.append(f"{name}: has no dropdown with a hint")
         later = (
             posed[i + 1].line
             if i + 1 < len(posed)
@@ -253,7 +275,7 @@ def figures(c: Chapter) -> list[str]:
 
 def evidence(c: Chapter) -> list[str]:
     asserting = sum(map(asserts, c.cells))
-    glued = set(re.findall(r"\{glue:text\}`([^`:]+)", c.text))
+    glued = set(re.findall(r"\{(?:glue:text|n)\}`([^`:]+)", c.text))
     found = []
     if asserting < 5:
         found.append(f"{asserting} cells assert something, fewer than 5")
@@ -268,9 +290,10 @@ def glue_keys(c: Chapter) -> list[str]:
     found = [
         f"report({name}=...): the name should begin with {prefix}"
         for name in sorted(known)
-        if not name.startswith(prefix)
+        if not name.startswith(prefix) and not c.card
     ]
-    used = re.findall(r"\{glue(?::\w+)?\}`([^`]+?)(?::[^`:]*)?`", c.text)
+    role = r"\{(?:glue(?::\w+)?|n)\}`(?![^`]*::)([^`]+?)(?::[^`:]*)?`"
+    used = re.findall(role, c.text)
     used += [x.title for x in c.blocks if x.name.startswith("glue")]
     return found + [
         f"glue {key}: no cell of this chapter reports it"
@@ -441,7 +464,8 @@ def test_descriptions_are_unique() -> None:
 
 
 def test_contributing_shows_the_setup_cell() -> None:
-    assert SETUP in (ROOT / "CONTRIBUTING.md").read_text(encoding="utf8")
+    text = (ROOT / "CONTRIBUTING.md").read_text(encoding="utf8")
+    assert SETUP_WITH_TABLES in text
 
 
 # A sample, and what breaks it -----------------------------------------------
@@ -660,9 +684,60 @@ BROKEN: list[tuple[Check, str, str]] = [
 ]
 
 
+QUIZ = """:::{quiz} Which?
+- This.
+
+  Yes.
+- That.
+
+  No.
+:::
+
+"""
+CARDED = SAMPLE
+for old, new in (
+    ("Before you start\n", "What holds, then?\n:class: answer\n\n"),
+    ("**You will be able to** break it.\n", "- One.\n- Two.\n- Three.\n\n"),
+    ("**You need** nothing. **It runs in** no time.", "**You need** nothing."),
+    (SETUP, SETUP_WITH_TABLES),
+    ("## What", "{.theory .build .benchmark .fails}\n## What"),
+    ("## Build it\n", f"## Can you now …?\n\n{QUIZ * 3}"),
+    ("## Benchmark it\n\n## When it fails\n\n", ""),
+    ("## Summary", "## What is still open?"),
+    ("{glue:text}`two_words_one`", "{n}`one`, {n}`../rank::two:.1f`"),
+    ("two_words_one=x", "one=x"),
+    ("Do it.\n", "Do it.\n\n:::{dropdown} Hint\nTry.\n:::\n"),
+):
+    assert old in CARDED
+    CARDED = CARDED.replace(old, new)
+BROKEN_CARDED: list[tuple[Check, str, str]] = [
+    (beginning, "seed_all(0)", "seed_all(1)"),
+    (beginning, "- Two.\n", ""),
+    (beginning, "{.theory .build", "{.build"),
+    (beginning, "## What is still open?", "## Summary"),
+    (beginning, "## What is still", "## Why?\n\n## What is still"),
+    (
+        beginning,
+        "\n:::{admonition}",
+        "\nFirst.\n\n:::{note}\n:::\n:::{admonition}",
+    ),
+    (sections, ".benchmark ", ""),
+    (exercises, "{dropdown} Hint", "{note} Hint"),
+    (glue_keys, "{n}`one`", "{n}`other`"),
+    (evidence, "{n}`one`, {n}`../rank::two:.1f`", "many"),
+]
+
+
 @pytest.mark.parametrize("check", CHECKS, ids=name)
-def test_sample_passes(check: Check) -> None:
-    assert check(Chapter(SAMPLE)) == []
+@pytest.mark.parametrize("sample", [SAMPLE, CARDED], ids=["older", "carded"])
+def test_sample_passes(sample: str, check: Check) -> None:
+    assert check(Chapter(sample)) == []
+
+
+@pytest.mark.parametrize(("check", "old", "new"), BROKEN_CARDED, ids=name)
+def test_check_bites_with_a_card(check: Check, old: str, new: str) -> None:
+    assert old in CARDED
+    assert check(Chapter(CARDED.replace(old, new, 1))) != []
 
 
 @pytest.mark.parametrize(("check", "old", "new"), BROKEN, ids=name)
