@@ -7,15 +7,37 @@ import subprocess
 import sys
 from pathlib import Path
 
+import adapt_tiny_gpt
+import pretrain_tiny_gpt
 import pytest
 import torch
+import update_spectra
 from safetensors.torch import load_file
 
 from lorabook import data, models
 
 ROOT = Path(__file__).resolve().parents[2]
 CHECKPOINT = ROOT / "assets" / "checkpoints" / "tiny_gpt.safetensors"
-SCRIPT = ROOT / "experiments" / "pretrain_tiny_gpt.py"
+
+
+@pytest.fixture
+def short_texts(monkeypatch) -> None:
+    """Read the beginning of each corpus: losses take most of the time."""
+    whole = data.corpus
+    monkeypatch.setattr(data, "corpus", lambda *which: whole(*which)[:4096])
+
+
+def test_they_run_as_scripts_from_any_folder(tmp_path) -> None:
+    """One of them imports the others, from its own folder."""
+    done = subprocess.run(
+        [sys.executable, update_spectra.__file__, "--steps", "0"],
+        capture_output=True,
+        text=True,
+        cwd=tmp_path,
+        check=False,
+    )
+    assert done.returncode == 2
+    assert done.stderr.endswith("--steps needs 1 or more, got 0\n")
 
 
 def provenance() -> dict:
@@ -95,16 +117,12 @@ def test_another_checkpoint_is_refused(tmp_path, monkeypatch) -> None:
         models.load_tiny_gpt()
 
 
-def test_a_short_run_of_the_script(tmp_path) -> None:
+def test_a_short_run_of_the_script(tmp_path, short_texts) -> None:
     """It learns, repeats itself bit for bit, and describes what it wrote."""
     found = []
     for folder in (tmp_path / "one", tmp_path / "two"):
-        subprocess.run(
-            [sys.executable, SCRIPT, "--steps", "30", "--out", folder],
-            check=True,
-            capture_output=True,
-            cwd=tmp_path,
-        )
+        torch.rand(7)  # the script's own seed counts, and not where we are
+        pretrain_tiny_gpt.main(["--steps", "30", "--out", str(folder)])
         file = folder / CHECKPOINT.name
         about = json.loads(file.with_suffix(".json").read_text("utf8"))
         content = file.read_bytes()
@@ -128,51 +146,46 @@ def test_a_short_run_of_the_script(tmp_path) -> None:
 # The adaptations ------------------------------------------------------------
 
 
-def test_a_cut_off_adaptation_goes_on(tmp_path) -> None:
+def test_a_cut_off_adaptation_goes_on(
+    tmp_path, short_texts, monkeypatch, capsys
+) -> None:
     """Runs that are in the file are kept, and the others are added."""
-    script = ROOT / "experiments" / "adapt_tiny_gpt.py"
     file = tmp_path / "found.json"
+    executed: list[float] = []
+    execute = adapt_tiny_gpt.execute
+
+    def counted(setting, steps):
+        executed.append(setting["lr"])
+        return execute(setting, steps)
+
+    monkeypatch.setattr(adapt_tiny_gpt, "execute", counted)
     for limit in (1, 2):
-        subprocess.run(
-            [
-                sys.executable,
-                script,
-                *("--steps", "2", "--limit", str(limit), "--out", file),
-            ],
-            check=True,
-            capture_output=True,
-            cwd=tmp_path,
+        adapt_tiny_gpt.main(
+            ["--steps", "2", "--limit", str(limit), "--out", str(file)]
         )
-        runs = json.loads(file.read_text("utf8"))["runs"]
-        assert [run["lr"] for run in runs] == [1e-4, 3e-4][:limit]
-    base = json.loads(file.read_text("utf8"))["base"]
-    assert all(run["validation"] < base["validation"] for run in runs)
+        found = json.loads(file.read_text("utf8"))
+        assert [run["lr"] for run in found["runs"]] == [1e-4, 3e-4][:limit]
+        assert executed == [1e-4, 3e-4][:limit]
+    base = found["base"]["validation"]
+    assert all(run["validation"] < base for run in found["runs"])
     # Longer runs may not go into the file of short ones.
     before = file.read_bytes()
-    refused = subprocess.run(
-        [sys.executable, script, "--steps", "3", "--out", file],
-        capture_output=True,
-        text=True,
-        cwd=tmp_path,
-        check=False,
-    )
-    assert refused.returncode == 2
-    assert "found.json has runs with other settings" in refused.stderr
+    with pytest.raises(SystemExit, match="2"):
+        adapt_tiny_gpt.main(["--steps", "3", "--out", str(file)])
+    error = capsys.readouterr().err
+    assert "found.json has runs with other settings" in error
     assert file.read_bytes() == before
 
 
-def test_the_adaptations_are_complete(monkeypatch) -> None:
+def test_the_adaptations_are_complete() -> None:
     """Five seeds of each method, at a rate that is not at an end."""
-    # As Python does for a script: it imports from its own folder.
-    monkeypatch.syspath_prepend(str(ROOT / "experiments"))
-    script = runpy.run_path(str(ROOT / "experiments" / "adapt_tiny_gpt.py"))
     file = ROOT / "assets" / "results" / "adaptation.json"
     runs = json.loads(file.read_text("utf8"))["runs"]
-    for setting in script["settings"](runs):
+    for setting in adapt_tiny_gpt.settings(runs):
         found = [run for run in runs if setting.items() <= run.items()]
         assert len(found) == 1
         if setting["seed"]:
-            rates = script["RATES"][setting["method"]]
+            rates = adapt_tiny_gpt.RATES[setting["method"]]
             assert rates[0] < setting["lr"] < rates[-1]
         if setting["method"] == "matrices":
             cut = found[0]["truncated"]
@@ -184,14 +197,10 @@ def test_the_adaptations_are_complete(monkeypatch) -> None:
 # The spectra of the updates --------------------------------------------------
 
 
-@pytest.fixture(scope="module")
-def spectra_script() -> dict:
-    with pytest.MonkeyPatch.context() as patch:
-        patch.syspath_prepend(str(ROOT / "experiments"))
-        return runpy.run_path(str(ROOT / "experiments" / "update_spectra.py"))
+RANKS = ["0", "1", "2", "4", "8", "16", "32", "64", "128"]
 
 
-def check_spectra(found: dict) -> None:
+def check_spectra(found: dict, ranks: list[str]) -> None:
     """24 layers, each with all its numbers."""
     model = models.load_tiny_gpt()
     names = [
@@ -199,7 +208,6 @@ def check_spectra(found: dict) -> None:
         for name, module in model.named_modules()
         if isinstance(module, torch.nn.Linear) and name != "head"
     ]
-    ranks = ["0", "1", "2", "4", "8", "16", "32", "64", "128"]
     assert list(found["layers"]) == names
     assert len(names) == 24
     assert list(found["all"]) == ranks
@@ -222,11 +230,11 @@ def check_spectra(found: dict) -> None:
         assert update == pytest.approx(noise, rel=1e-4)
 
 
-def test_the_spectra_are_complete(spectra_script) -> None:
+def test_the_spectra_are_complete() -> None:
     """The settings are those of the stored run, and so are its losses."""
     folder = ROOT / "assets" / "results"
     found = json.loads((folder / "update_spectra.json").read_text("utf8"))
-    check_spectra(found)
+    check_spectra(found, RANKS)
     about = found["provenance"]
     assert len(about["commit"]) == 40  # and not marked as changed
     assert about["command"].endswith("update_spectra.py --steps 100")
@@ -238,7 +246,7 @@ def test_the_spectra_are_complete(spectra_script) -> None:
         and run["seed"] == about["settings"]["seed"]
         and run["lr"] == about["settings"]["lr"]
     ]
-    assert about["settings"]["lr"] == spectra_script["best_rate"](
+    assert about["settings"]["lr"] == update_spectra.best_rate(
         runs, {"method": "matrices"}
     )
     assert found["all"] == pytest.approx(same["truncated"], abs=2e-3)
@@ -253,31 +261,27 @@ def test_the_spectra_are_complete(spectra_script) -> None:
     assert gains[1] == pytest.approx(gains[0], rel=0.1)
 
 
-def test_a_cut_is_the_best_of_its_rank(spectra_script) -> None:
+def test_a_cut_is_the_best_of_its_rank() -> None:
     M = torch.randn(30, 20, dtype=torch.float64)
-    cut = spectra_script["cut"](torch.linalg.svd(M, full_matrices=False), 7)
+    parts = torch.linalg.svd(M, full_matrices=False)
+    cut = update_spectra.cut(parts, 7)
     assert torch.linalg.matrix_rank(cut) == 7
     rest = torch.linalg.svdvals(M)[7:].norm()
     assert (M - cut).norm() == pytest.approx(rest.item())
-    zero = spectra_script["cut"](torch.linalg.svd(M, full_matrices=False), 0)
-    assert not zero.any()
+    assert not update_spectra.cut(parts, 0).any()
 
 
-def test_a_short_run_takes_updates_apart(tmp_path) -> None:
+def test_a_short_run_takes_updates_apart(
+    tmp_path, short_texts, monkeypatch
+) -> None:
     file = tmp_path / "found.json"
-    subprocess.run(
-        [
-            sys.executable,
-            ROOT / "experiments" / "update_spectra.py",
-            *("--steps", "2", "--bytes", "3000", "--out", file),
-        ],
-        check=True,
-        capture_output=True,
-        cwd=tmp_path,
+    monkeypatch.setattr(update_spectra, "CUTS", (0, 8, 128))
+    update_spectra.main(
+        ["--steps", "2", "--bytes", "3000", "--out", str(file)]
     )
     text = file.read_text("utf8")
     found = json.loads(text)
-    check_spectra(found)
+    check_spectra(found, ["0", "8", "128"])
     assert len(text.splitlines()) < 1000  # a spectrum on a line
     assert found["provenance"]["command"].endswith("--steps 2 --bytes 3000")
     assert found["all"]["128"] < found["all"]["0"]
