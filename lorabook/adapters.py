@@ -151,9 +151,9 @@ def find(model: nn.Module, targets: Targets) -> dict[str, nn.Module]:
         If nothing is meant, or a name is not there.
     """
     names = _names(model)
-    names.pop("", None)
     if isinstance(targets, str) and targets == "all-linear":
         return _all_linear(model, names)
+    names.pop("", None)
     if isinstance(targets, re.Pattern):
         found = {
             name: module
@@ -170,7 +170,7 @@ def find(model: nn.Module, targets: Targets) -> dict[str, nn.Module]:
             if any(_matches(name, target) for target in wanted)
         }
         missing = [
-            target
+            target or "''"
             for target in wanted
             if not any(_matches(name, target) for name in found)
         ]
@@ -192,16 +192,17 @@ def _all_linear(
     found = {
         name: module
         for name, module in names.items()
-        if _kind(module) in (LoRALinear, LoRAConv1D) and module is not output
+        if _kind(module) in (LoRALinear, LoRAConv1D)
+        if name and module is not output
     }
     if not found:
         raise ValueError("the model has no linear layer without an adapter")
     loose = [
-        f"{name}.{key}"
+        f"{name}.{key}".lstrip(".")
         for name, module in names.items()
         for key, p in module._parameters.items()
         # A leading 1 is that of a token or a position, and of no map.
-        if p is not None and not is_lazy(p) and p.squeeze(0).ndim > 1
+        if p is not None and not is_lazy(p) and p.ndim > 1 and len(p) > 1
         if not (isinstance(module, LoRALayer | _ConvNd) or _kind(module))
     ]
     if loose:

@@ -5,7 +5,6 @@ computes something else, where the weight is packed, or is derived anew from
 other numbers in each forward pass. Such a base is read rightly or refused.
 """
 
-import copy
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -207,9 +206,9 @@ def plain_copy(base: nn.Module) -> nn.Module:
         before = _derived(base)
         _derive(base)
         numbers = {
-            name: getattr(base, name).clone()
+            name: getattr(base, name)
             for name in ("weight", "bias")
-            if getattr(base, name, None) is not None
+            if hasattr(base, name)
         }
         vars(base).update(before)
     # Not deepcopy: it shares the class that parametrize makes for `base`,
@@ -222,10 +221,10 @@ def plain_copy(base: nn.Module) -> nn.Module:
     internals = vars(plain).keys()
     for key, value in vars(base).items():
         if key not in internals and not isinstance(value, Tensor):
-            vars(plain)[key] = copy.deepcopy(value)
+            vars(plain)[key] = value
     plain.training = base.training
-    if hasattr(base, "bias"):
-        plain.register_parameter("bias", None)
     for name, value in numbers.items():
-        setattr(plain, name, nn.Parameter(value, requires_grad=False))
+        if value is not None:
+            value = nn.Parameter(value.clone(), requires_grad=False)
+        plain.register_parameter(name, value)
     return plain

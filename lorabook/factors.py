@@ -243,8 +243,9 @@ def _fill(B: Tensor, A: Tensor, parts: SVD) -> None:
     where no gradient could ever reach it. It is left as it started.
     """
     U, S, Vh = parts
-    tolerance = S[0] * max(len(U), Vh.shape[1]) * torch.finfo(S.dtype).eps
-    n = int((tolerance < S).sum())
+    # Rounding leaves about a third of this of a singular value that is zero.
+    rounding = torch.finfo(S.dtype).eps * max(len(U), Vh.shape[1]) ** 0.5
+    n = int((rounding * S[0] < S).sum())
     root = S[:n].sqrt()
     B[:, :n] = U[:, :n] * root
     A[:n] = root[:, None] * Vh[:n]

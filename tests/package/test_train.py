@@ -1,5 +1,6 @@
 """The training loop, against steps taken by hand."""
 
+import copy
 import math
 
 import pytest
@@ -7,7 +8,14 @@ import torch
 from torch import nn
 from torch.nn import functional as F
 
-from lorabook.train import accuracy, batch_loss, text_loss, train
+from lorabook.layers import LoRALinear
+from lorabook.train import (
+    accuracy,
+    batch_loss,
+    text_loss,
+    train,
+    train_many,
+)
 
 
 def quadratic(start):
@@ -259,3 +267,86 @@ def test_other_settings_out_of_range_are_named(setting):
     p, loss = quadratic(0)
     with pytest.raises(ValueError, match="need warmup >= 0, every >= 1 and"):
         train(loss, [p], 1, 0.1, **setting)
+
+
+def small_nets(count, adapted=False):
+    """Return networks of one shape, and data and batches for them."""
+    torch.manual_seed(0)
+    nets = []
+    for _ in range(count):
+        first = nn.Linear(5, 7)
+        layer = LoRALinear(first, 2, 4.0) if adapted else first
+        net = nn.Sequential(layer, nn.ReLU(), nn.Linear(7, 3)).double()
+        if adapted:
+            net[2].requires_grad_(False)
+        nets.append(net)
+    X = torch.randn(40, 5, dtype=torch.float64)
+    y = torch.randint(3, (40,))
+    return nets, X, y, torch.randint(40, (count, 12, 8))
+
+
+@pytest.mark.parametrize("adapted", [False, True])
+def test_many_networks_end_where_each_would_alone(adapted):
+    nets, X, y, batches = small_nets(3, adapted)
+    before = [copy.deepcopy(net) for net in nets]
+    alone = [copy.deepcopy(net) for net in nets]
+    rates = torch.tensor([0.01, 0.003, 0.1])
+    train_many(nets, X, y, batches, rates)
+    for net, own, start, rows, lr in zip(
+        nets, alone, before, batches, rates, strict=True
+    ):
+        drawn = iter(rows)
+
+        def loss(own=own, drawn=drawn):
+            i = next(drawn)
+            return F.cross_entropy(own(X[i]), y[i])
+
+        train(loss, own.parameters(), len(rows), lr.item())
+        for p, q, was in zip(
+            net.parameters(), own.parameters(), start.parameters(), strict=True
+        ):
+            torch.testing.assert_close(p, q, rtol=1e-6, atol=1e-8)
+            assert p.requires_grad == was.requires_grad
+            assert torch.equal(p, was) == (not p.requires_grad)
+            assert p.grad is None
+
+
+def test_one_factor_may_be_faster():
+    nets, X, y, batches = small_nets(2, adapted=True)
+    torch.nn.init.normal_(nets[0][0].B)
+    nets[1].load_state_dict(nets[0].state_dict())
+    batches[1] = batches[0]
+    start = copy.deepcopy(nets[0])
+    train_many(nets[:1], X, y, batches[:1, :1], 0.01)
+    train_many(nets[1:], X, y, batches[1:, :1], 0.01, faster={"B": 16})
+    moved = [
+        [(net[0].get_parameter(n) - start[0].get_parameter(n)) for n in "AB"]
+        for net in nets
+    ]
+    torch.testing.assert_close(moved[0][0], moved[1][0])
+    torch.testing.assert_close(16 * moved[0][1], moved[1][1])
+
+
+@pytest.mark.parametrize(
+    ("change", "words"),
+    [
+        ({"nets": []}, "for 0 networks"),
+        ({"batches": torch.zeros(2, 3, dtype=torch.long)}, "got \\(2, 3\\)"),
+        (
+            {"batches": torch.zeros(3, 1, 1, dtype=torch.long)},
+            "for 2 networks",
+        ),
+        ({"rates": 0.0}, "finite rate > 0"),
+        ({"rates": torch.tensor([0.1, math.nan])}, "finite rate > 0"),
+        ({"rates": torch.ones(3)}, "each of 2 networks"),
+    ],
+)
+def test_many_networks_refuse_what_does_not_fit(change, words):
+    nets, X, y, batches = small_nets(2)
+    given = {"nets": nets, "batches": batches, "rates": 0.1} | change
+    with pytest.raises(ValueError, match=words):
+        train_many(X=X, y=y, **given)
+    for net in nets:
+        net.requires_grad_(False)
+    with pytest.raises(ValueError, match="no parameter requires a gradient"):
+        train_many(nets, X, y, batches, 0.1)
