@@ -290,7 +290,7 @@ def inject(
         It is changed in place: each layer that is meant becomes an adapter
         around itself, under all its names, and all parameters are frozen but
         those of adapters. A second call adds adapters; those of the first go
-        on learning.
+        on learning. An optimizer that was made before knows none of them.
     r, alpha
         As in `LoRALayer`: one for all, or by name or pattern, as in `find`.
         The first key that matches decides. Each layer must have one, and

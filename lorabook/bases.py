@@ -7,7 +7,8 @@ other numbers in each forward pass. Such a base is read rightly or refused.
 
 import sys
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager, nullcontext
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -143,7 +144,8 @@ def _check_weight(W: object, own: str, ndim: int) -> None:
 def _still(base: nn.Module) -> Iterator[None]:
     """Let the weight be read: in training spectral_norm would move on."""
     modes = {module: module.training for module in base.modules()}
-    base.eval()
+    for module in modes:
+        module.training = False
     try:
         yield
     finally:
@@ -228,3 +230,41 @@ def plain_copy(base: nn.Module) -> nn.Module:
             value = nn.Parameter(value.clone(), requires_grad=False)
         plain.register_parameter(name, value)
     return plain
+
+
+def autocasts(device: str) -> bool:
+    """Tell whether products on this kind of device are cast to 16 bits."""
+    available = torch.amp.is_autocast_available(device)
+    return available and torch.is_autocast_enabled(device)
+
+
+def full_precision(device: str) -> AbstractContextManager[object]:
+    """Let products keep the dtype of their factors, inside autocast too."""
+    if autocasts(device):
+        return torch.autocast(device, enabled=False)
+    return nullcontext()
+
+
+class StandIn(nn.Module):
+    """A module around another, which code that reads that one can read."""
+
+    base: Any
+
+    @property
+    def bias(self) -> Tensor | None:
+        """The bias of `base`."""
+        bias: Tensor | None = self.base.bias
+        return bias
+
+    def __getattr__(self, name: str) -> Any:
+        """Look up a setting, such as `padding_idx`, in `base`."""
+        try:
+            return super().__getattr__(name)
+        except AttributeError:
+            if name == "base" or name.startswith("_"):
+                raise
+            value = getattr(self.base, name)
+            # Neither a weight, nor a method that would compute with it.
+            if callable(value) or isinstance(value, Tensor | nn.Module):
+                raise
+            return value

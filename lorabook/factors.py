@@ -230,7 +230,10 @@ def resize_lora(layer: LoRALayer, r: int, alpha: float) -> LoRALayer:
     pairs = zip(resized.blocks(), layer.blocks(), strict=True)
     for (new_B, new_A), (B, A) in pairs:
         if len(A):
-            U, S, Vh = product_svd(at_least_float32(B), at_least_float32(A))
+            with bases.full_precision(A.device.type):
+                U, S, Vh = product_svd(
+                    at_least_float32(B), at_least_float32(A)
+                )
             S = S * (layer.scale / resized.scale)
             _fill(new_B, new_A, (U[:, :r], S[:r], Vh[:r]))
     return resized

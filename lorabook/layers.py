@@ -26,7 +26,7 @@ from lorabook.linalg import at_least_float32, check_rank
 Scaling = Literal["alpha/r", "alpha/sqrt(r)"]
 
 
-class LoRALayer(nn.Module, ABC):
+class LoRALayer(bases.StandIn, ABC):
     """Freeze a layer and learn ΔW = s B A beside its weight W0.
 
     One factor starts at zero, so a new layer computes exactly what `base`
@@ -69,8 +69,6 @@ class LoRALayer(nn.Module, ABC):
         If `r`, `alpha`, `dropout` or `scaling` is not allowed. In either
         case `base` is as it was.
     """
-
-    base: Any
 
     def __init__(
         self,
@@ -144,10 +142,11 @@ class LoRALayer(nn.Module, ABC):
         In 16 bits a product of small factors would vanish before a large
         scale could lift it.
         """
-        rows = [
-            self.scale * at_least_float32(B) @ at_least_float32(A)
-            for B, A in self.blocks()
-        ]
+        with bases.full_precision(self.A.device.type):
+            rows = [
+                self.scale * at_least_float32(B) @ at_least_float32(A)
+                for B, A in self.blocks()
+            ]
         return self.shaped(torch.cat(rows))
 
     @property
@@ -155,12 +154,6 @@ class LoRALayer(nn.Module, ABC):
         """W0 + ΔW, computed anew: what is written to it is lost."""
         W0: Tensor = self.base.weight
         return (W0 + self.delta_weight()).to(W0.dtype) if self.enabled else W0
-
-    @property
-    def bias(self) -> Tensor | None:
-        """The bias of `base`."""
-        bias: Tensor | None = self.base.bias
-        return bias
 
     @torch.no_grad()
     def merge(self) -> nn.Module:
@@ -211,31 +204,12 @@ class LoRALayer(nn.Module, ABC):
         p = self.dropout.p
         return type(self)(self.base, r, alpha, p, self.scaling)
 
-    # How the wrapper stands in for its base.
-
     def seen(self, x: Tensor) -> Tensor:
         """Return what A reads: `x` in the dtype of A, with dropout."""
-        device = x.device.type
-        if not (
-            torch.amp.is_autocast_available(device)
-            and torch.is_autocast_enabled(device)
-        ):
+        if not bases.autocasts(x.device.type):
             x = x.to(self.A.dtype)
         dropped: Tensor = self.dropout(x)
         return dropped
-
-    def __getattr__(self, name: str) -> Any:
-        """Look up a setting, such as `padding_idx`, in `base`."""
-        try:
-            return super().__getattr__(name)
-        except AttributeError:
-            if name == "base" or name.startswith("_"):
-                raise
-            value = getattr(self.base, name)
-            # Neither W0, nor a method that would compute with W0 alone.
-            if callable(value) or isinstance(value, Tensor | nn.Module):
-                raise
-            return value
 
     def extra_repr(self) -> str:
         """Name rank and alpha; the base layer prints itself."""

@@ -81,10 +81,7 @@ def _is_exact(layer: LoRALinear, x: Tensor) -> bool:
     return (
         {t.dtype for t in used} in ({torch.float32}, {torch.float64})
         and x.is_contiguous()
-        and not (
-            torch.amp.is_autocast_available(x.device.type)
-            and torch.is_autocast_enabled(x.device.type)
-        )
+        and not bases.autocasts(x.device.type)
     )
 
 

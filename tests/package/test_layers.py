@@ -18,6 +18,7 @@ from torch.utils.checkpoint import checkpoint
 from transformers.pytorch_utils import Conv1D
 
 from lorabook.adapters import adapt
+from lorabook.factors import resize_lora
 from lorabook.layers import (
     LoRAConv1D,
     LoRAConv2d,
@@ -524,6 +525,20 @@ def test_nothing_of_the_update_vanishes_in_float16(
     read = layer.matrix(layer.weight)[: len(B)].double()
     for found in (delta, merged, read):
         assert (found - exact).norm() < 1e-3 * exact.norm()
+
+
+@every_kind
+def test_what_is_derived_is_exact_inside_autocast_too(case: Case) -> None:
+    """Somebody merges while the model is being evaluated."""
+    layer = case.trained(dtype=torch.float32)
+    expected = layer.delta_weight(), layer.weight, layer.merge().weight
+    small = resize_lora(layer, 1, 1.0).delta_weight()
+    with torch.autocast("cpu", torch.bfloat16):
+        found = layer.delta_weight(), layer.weight, layer.merge().weight
+        again = resize_lora(layer, 1, 1.0).delta_weight()
+    for ours, other in zip(found, expected, strict=True):
+        assert torch.equal(ours, other)
+    assert_close(again, small)
 
 
 # The libraries that people use
