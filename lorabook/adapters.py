@@ -317,14 +317,14 @@ def inject(
     found = find(model, targets)
     _check_alone(model, found)
     first = {id(m): n for n, m in reversed(_names(model).items())}
-    meant = dict.fromkeys(first[id(m)] for m in found.values())
+    meant = {first[id(module)]: module for module in found.values()}
     ranks, alphas = _by_name("r", r, meant), _by_name("alpha", alpha, meant)
     new: dict[str, LoRALayer] = {}
     with bases.restored(model):
-        for name in meant:
+        for name, base in meant.items():
             with _named(name):
                 new[name] = adapt(
-                    model.get_submodule(name),
+                    base,
                     ranks[name],
                     alphas[name],
                     dropout=dropout,

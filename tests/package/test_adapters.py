@@ -513,6 +513,37 @@ def test_a_layer_that_is_also_held_elsewhere_is_refused(
         inject(model, 2, 4.0, "layer")
 
 
+def test_a_model_that_was_compiled_before_is_compiled_again() -> None:
+    model = nn.Sequential(nn.Linear(6, 6), nn.Tanh(), nn.Linear(6, 6))
+    compiled = torch.compile(model, backend="eager")
+    x = torch.randn(3, 6)
+    before = compiled(x)
+    found = inject(compiled, 2, 4.0, ("_orig_mod.0", "2"))
+    assert list(found) == ["_orig_mod.0", "_orig_mod.2"]
+    train_all(found)
+    y = compiled(x)
+    assert not torch.allclose(y, before)
+    assert_close(y, model(x))
+    with disabled(compiled):
+        assert_close(compiled(x), before)
+    merge(compiled)
+    assert_close(compiled(x), y)
+
+
+@pytest.mark.filterwarnings("ignore:.*deprecated:DeprecationWarning")
+def test_a_model_that_is_no_longer_made_of_layers_is_refused() -> None:
+    model = nn.Sequential(nn.Linear(6, 6))
+    exported = torch.export.export(model, (torch.randn(3, 6),)).module()
+    for other in (torch.jit.script(model), exported):
+        with pytest.raises(TypeError, match="^0: there is no adapter for a"):
+            inject(other, 2, 4.0, "0")
+    traced = torch.fx.symbolic_trace(model)
+    found = inject(traced, 2, 4.0, "0")
+    train_all(found)
+    x = torch.randn(3, 6)
+    assert_close(traced(x), found["0"](x))
+
+
 # Code that reads a layer instead of calling it
 
 

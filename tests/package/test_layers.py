@@ -3,6 +3,7 @@
 import copy
 import io
 import math
+import warnings
 from typing import Any
 
 import loralib
@@ -853,6 +854,12 @@ def test_the_reentrant_form_warns_and_cuts_off_what_needs_no_input() -> None:
     x = CASES["linear"].input(F64)
     with pytest.warns(UserWarning, match="requires_grad=True"):
         y = checkpoint(layer, x, use_reentrant=True)
+    assert not y.requires_grad
+    # PyTorch still takes this form where none is named.
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        y = checkpoint(layer, x)
+    assert "should be passed explicitly" in str(caught[0].message)
     assert not y.requires_grad
     # The cure that libraries call `enable_input_require_grads`.
     wanted = x.clone().requires_grad_()
