@@ -26,7 +26,7 @@ from pretrain_tiny_gpt import ROOT, commit
 from torch import nn
 
 from lorabook import data
-from lorabook.layers import inject
+from lorabook.adapters import inject
 from lorabook.linalg import truncated_svd
 from lorabook.models import TinyGPT, bits_per_byte, load_tiny_gpt
 from lorabook.seeding import seed_all

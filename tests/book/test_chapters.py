@@ -34,7 +34,8 @@ import torch
 from torch import nn
 
 from lorabook import data, linalg, measure, plot
-from lorabook.layers import LoRALinear, LowRankLinear
+from lorabook.factors import LowRankLinear
+from lorabook.layers import LoRALinear
 from lorabook.notebook import report, show, show_source
 from lorabook.seeding import seed_all
 
