@@ -8,21 +8,19 @@ numbers in the matrices do, and every number is computed here.
 
 from pathlib import Path
 
+from lorabook.plot import COLORS, DARK_INK, INK, MUTED
+
 D_OUT, D_IN, R = 256, 256, 8
 UNIT = 0.8  # drawing units for one row or column
 GAP, TOP, LEFT = 34.0, 40.0, 6.0
 
-STYLE = """
-  text { fill: #1f2329; font: 17px system-ui, sans-serif }
-  .name { font-size: 22px; font-weight: 600; text-anchor: middle }
-  .whole { fill: #8a929c; fill-opacity: .22; stroke: #6d7580;
-    stroke-width: 1.5 }
-  .thin { fill: #3565ee; fill-opacity: .45; stroke: #3565ee }
-  @media (prefers-color-scheme: dark) {
-    text { fill: #e4e6ea }
-    .whole { stroke: #a7aeb8 }
-    .thin { stroke: #7c9cf5 }
-  }
+STYLE = f"""
+  svg {{ --ink: {INK} }}
+  @media (prefers-color-scheme: dark) {{ svg {{ --ink: {DARK_INK} }} }}
+  text {{ fill: var(--ink); font: 17px system-ui, sans-serif }}
+  .name {{ font-size: 22px; font-weight: 600; text-anchor: middle }}
+  .whole {{ fill: {MUTED}; fill-opacity: .3; stroke: var(--ink) }}
+  .thin {{ fill: {COLORS["blue"]}; stroke: {COLORS["blue"]} }}
 """
 
 
