@@ -662,6 +662,38 @@ def test_printing_does_not_wait_for_the_reader(open_page, name):
     assert element.locator("path.grid").count() > 0
 
 
+@pytest.mark.parametrize("begun", [False, True])
+def test_paper_does_not_wait_for_data(open_page, begun):
+    """Its still picture stands in for what has not come."""
+    page = opened(open_page, "svd-image").page
+    page.evaluate(
+        """begun => {
+          LR.load = () => new Promise(() => {});  // on its way for ever
+          const one = document.querySelector("lr-svd-image").cloneNode(true);
+          one.removeAttribute("data-ready");
+          one.id = "late";
+          if (!begun) one.style.marginBlockStart = "3000px";
+          document.querySelector(".lr-explorable").after(one);
+        }""",
+        begun,
+    )
+    late = page.locator("#late")
+    page.wait_for_timeout(200)
+    picture, figure = late.locator(".still img"), late.locator("figure")
+    expect(figure).to_be_visible()
+    expect(picture).to_have_count(0)
+    page.evaluate("dispatchEvent(new Event('beforeprint'))")
+    expect(picture).to_be_hidden()
+    page.emulate_media(media="print")
+    expect(figure).to_be_hidden()
+    expect(picture).to_be_visible()
+    assert picture.evaluate("e => e.naturalWidth") > 0
+    # What is ready prints as it is.
+    ready = page.locator("lr-svd-image").first
+    expect(ready.locator("figure")).to_be_visible()
+    expect(ready.locator(".still")).to_be_empty()
+
+
 def test_data_comes_when_the_reader_is_near(open_page):
     page = open_page("index.html")
     asked: list[str] = []
