@@ -34,12 +34,17 @@
     follow();
   });
 
+  // Paper is light and has no folds.
   let closed = [];
+  let theme = "";
   addEventListener("beforeprint", () => {
     closed = [...folds()].filter((fold) => !fold.open);
     closed.forEach((fold) => { fold.open = true; });
+    theme = document.documentElement.dataset.theme ?? "";
+    document.documentElement.dataset.theme = "light";
   });
   addEventListener("afterprint", () => {
     closed.forEach((fold) => { fold.open = false; });
+    document.documentElement.dataset.theme = theme;
   });
 })();

@@ -103,6 +103,16 @@ def fold_cell(app: Sphinx, cell: nodes.Element, numbers: Any) -> None:
         cell.append(made)
 
 
+def title_proof(proof: nodes.Element, folded: bool) -> None:
+    """Set the word "Proof." in italics; a fold's summary has it already."""
+    first = next(proof.findall(nodes.Text))
+    rest = nodes.Text(first.removeprefix("Proof. "))
+    word = nodes.emphasis("", "Proof.")
+    first.parent.replace(
+        first, rest if folded else [word, nodes.Text(" "), rest]
+    )
+
+
 def fold_proof(proof: nodes.Element) -> None:
     """Fold a proof of class `fold`, together with the checks that follow."""
     inside: list[nodes.Node] = [proof]
@@ -136,7 +146,9 @@ def fold_page(app: Sphinx, doctree: nodes.document, docname: str) -> None:
         if cell.get("nb_element") == "cell_code":
             fold_cell(app, cell, numbers)
     for proof in list(doctree.findall(proof_node)):
-        if "fold" in proof[0]["classes"]:
+        hidden = "fold" in proof[0]["classes"]
+        title_proof(proof, hidden)
+        if hidden:
             fold_proof(proof)
     for quiz in doctree.findall(is_quiz):
         for item in quiz.findall(nodes.list_item):
