@@ -1,7 +1,7 @@
 // Folds open for whoever is sent into one: by a link, by a search, by print.
 // Without this script they still open by a click.
 (() => {
-  const folds = () => document.querySelectorAll(".fold, .sd-dropdown");
+  const folds = () => document.querySelectorAll(".fold");
 
   // Open every fold around an element, and the element if it is one.
   const open = (inside) => {

@@ -80,6 +80,10 @@ Much.
 
 ## Exercises
 
+:::{dropdown} A *hint*
+Look closely.
+:::
+
 ## Further reading
 """
 ONE = (
@@ -282,6 +286,7 @@ def test_every_fold_says_what_is_in_it(one: BeautifulSoup) -> None:
         "Code of Figure 3.1",
         "Read on · 1 min",
         *("One.", "Two.", "Four.", "Five.", "Nothing.", "Something."),
+        "A hint",
     ]
     assert not one.find_all("details", open=True)
 
