@@ -93,14 +93,7 @@ linkcheck: .venv/.installed ## check the links to other sites (needs the network
 	@$(BIN)/jupyter-book build . --builder linkcheck
 
 lock: .venv/.installed ## refresh the pins in requirements.txt
-	@$(BIN)/python -m pip install -q uv
-	@{ echo "# Written by 'make lock' from requirements.in: every package, also"; \
-	  echo "# those that others pull in. CUDA's packages are missing on purpose:"; \
-	  echo "# a CUDA build of torch names the versions it needs."; \
-	  $(BIN)/uv pip compile -q --universal --python-version 3.11 --upgrade \
-	    --no-header --no-annotate requirements.in \
-	  | grep -vE '^(nvidia-|cuda-|triton)'; \
-	  echo "-e ."; } > requirements.new && mv requirements.new requirements.txt
+	@$(BIN)/python tools/lock.py
 
 assets: .venv/.installed ## rewrite the drawn figures and the explorables' data
 	@$(BIN)/python assets/explorables/stills.py
