@@ -15,7 +15,6 @@ from nbclient import NotebookClient
 from lorabook import notebook
 from lorabook.layers import LoRALinear
 from lorabook.notebook import report, show_source, table
-from lorabook.numbers import written
 
 ROOT = Path(__file__).resolve().parents[2]
 GLUED = "application/papermill.record/text/plain"
@@ -84,21 +83,6 @@ def test_other_kinds_are_refused_before_anything_prints(
 # Tables
 
 
-@pytest.mark.parametrize(
-    ("number", "text"),
-    [
-        ("6e-05", "6\u00a0×\u00a010⁻⁵"),
-        ("1.5e+03", "1.5\u00a0×\u00a010³"),
-        ("-0.2", "−0.2"),
-        ("-1e-12", "−1\u00a0×\u00a010⁻¹²"),
-        ("12", "12"),
-        ("float-16", "float-16"),
-    ],
-)
-def test_numbers_are_written_as_in_sentences(number: str, text: str) -> None:
-    assert written(number) == text
-
-
 def tabled(monkeypatch, *arguments: object) -> list[str]:
     shown = []
     monkeypatch.setattr(notebook, "display", lambda x: shown.append(x.data))
@@ -144,7 +128,6 @@ import torch
 from lorabook.layers import LoRALinear
 from lorabook.linalg import truncated_svd
 from lorabook.notebook import report, show_source, table
-from lorabook.numbers import written
 """,
     "values": """
 report(x=np.float64(2 / 3), n=torch.tensor(12345), word="adapter", yes=True)
