@@ -24,11 +24,11 @@ from nbclient import NotebookClient
 
 ROOT = Path(__file__).resolve().parents[2]
 
-import execute  # noqa: E402
+import contents  # noqa: E402
 import markdown  # noqa: E402
 import notebooks  # noqa: E402
 
-CHAPTERS = execute.chapters(ROOT)
+CHAPTERS = contents.chapters(ROOT)
 MACROS = {
     "R": r"\mathbb{R}",
     "rank": r"\operatorname{rank}",
