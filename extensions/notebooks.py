@@ -10,7 +10,6 @@ lies beside the page's source (`_sources`, for the download button) and in
 from __future__ import annotations
 
 import hashlib
-import os
 from collections import Counter
 from collections.abc import Callable
 from pathlib import Path
@@ -23,7 +22,6 @@ from markdown import Block, Code, Writer
 from myst_nb.core.read import read_myst_markdown_notebook
 from nbformat.v4 import new_code_cell, new_markdown_cell, new_notebook
 from sphinx.application import Sphinx
-from sphinx.config import Config
 from sphinx.environment import BuildEnvironment
 
 SETUP = """\
@@ -123,13 +121,6 @@ def targets(app: Sphinx, docname: str) -> list[Path]:
         site / "_sources" / f"{docname}.ipynb",
         site.parent / "notebooks" / f"{slug}.ipynb",
     ]
-
-
-def find_repository(app: Sphinx, config: Config) -> None:
-    """Take the repository from the configuration, or from GitHub's CI."""
-    config.launch_repository = config.launch_repository or os.environ.get(
-        "GITHUB_REPOSITORY", ""
-    )
 
 
 def find_missing(
@@ -234,11 +225,8 @@ def remove_stale(app: Sphinx, exception: Exception | None) -> None:
 
 def setup(app: Sphinx) -> dict[str, Any]:
     """Register the extension."""
-    # The extension `pages` derives addresses from the same name.
-    if "launch_repository" not in app.config:
-        app.add_config_value("launch_repository", "", "env", types=[str])
+    app.setup_extension("repository")
     app.add_config_value("launch_branch", "notebooks", "html", types=[str])
-    app.connect("config-inited", find_repository)
     app.connect("env-get-outdated", find_missing)
     # Before extensions that change the tree for HTML.
     app.connect("doctree-resolved", write_notebook, priority=400)
