@@ -187,8 +187,14 @@ def bits_per_byte(
     Raises
     ------
     ValueError
-        If the text does not fill a window.
+        If the text does not fill a window, or if `context` or `batch` < 1.
+    FloatingPointError
+        If the result is not finite.
     """
+    if context < 1 or batch < 1:
+        raise ValueError(
+            f"need context >= 1 and batch >= 1, got {context} and {batch}"
+        )
     windows = (len(text) - 1) // context
     if windows < 1:
         raise ValueError(
@@ -206,4 +212,6 @@ def bits_per_byte(
                 y[i : i + batch].flatten(),
                 reduction="sum",
             ).item()
+    if not math.isfinite(total):
+        raise FloatingPointError(f"the cross-entropy is {total}")
     return total / n / math.log(2)
