@@ -12,8 +12,8 @@ BOOK := $(BIN)/jupyter-book build . --builder html -W -n --keep-going -q
 SHELL := /bin/sh
 .DEFAULT_GOAL := book
 .DELETE_ON_ERROR:
-.PHONY: help book site test serve lab notebooks chapter lint format \
-        linkcheck lock assets clean
+.PHONY: help book site test serve lab notebooks chapter lint budget \
+        format linkcheck lock assets clean
 
 # How a recipe line ends: with a sentence that says what to do.
 say = || { printf '\n%s\n\n' "$(1)" >&2; exit 1; }
@@ -82,6 +82,9 @@ lint: .venv/.installed ## check style, types and the GitHub workflows
 	  .github/workflows/*.yml
 	@$(BIN)/zizmor --offline --quiet .github/workflows
 
+budget: .venv/.installed ## print what each chapter spends of its budget
+	@$(BIN)/python tools/budget.py
+
 format: .venv/.installed ## format the Python code
 	@$(BIN)/ruff check --fix-only . ; $(BIN)/ruff format .
 
@@ -90,14 +93,7 @@ linkcheck: .venv/.installed ## check the links to other sites (needs the network
 	@$(BIN)/jupyter-book build . --builder linkcheck
 
 lock: .venv/.installed ## refresh the pins in requirements.txt
-	@$(BIN)/python -m pip install -q uv
-	@{ echo "# Written by 'make lock' from requirements.in: every package, also"; \
-	  echo "# those that others pull in. CUDA's packages are missing on purpose:"; \
-	  echo "# a CUDA build of torch names the versions it needs."; \
-	  $(BIN)/uv pip compile -q --universal --python-version 3.11 --upgrade \
-	    --no-header --no-annotate requirements.in \
-	  | grep -vE '^(nvidia-|cuda-|triton)'; \
-	  echo "-e ."; } > requirements.new && mv requirements.new requirements.txt
+	@$(BIN)/python tools/lock.py
 
 assets: .venv/.installed ## rewrite the drawn figures and the explorables' data
 	@$(BIN)/python assets/explorables/stills.py

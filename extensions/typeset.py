@@ -33,9 +33,6 @@ WITH_STOP = re.compile(
     r'(<span class="math notranslate nohighlight"><tex-math>[^<]*</tex-math>'
     r"</span>)([.,;:!?)’”]+)"
 )
-# A number that a cell has handed to a sentence.
-PASTED = re.compile(r'(<span class="pasted-text">)([^<]*)(</span>)')
-RAISED = str.maketrans("-0123456789", "⁻⁰¹²³⁴⁵⁶⁷⁸⁹")
 FONTS = "mathjax"  # the folder in _static
 # What the style sheet of MathJax's component does not say by itself.
 EXTRA_CSS = """
@@ -128,21 +125,6 @@ def visit_math_block(self: Any, node: nodes.math_block) -> None:
     raise nodes.SkipNode
 
 
-def written(number: str) -> str:
-    """Write a number of Python's as a sentence has it.
-
-    ``6e-05`` becomes 6 × 10⁻⁵, and a hyphen before a number a minus sign.
-    """
-    number = re.sub(r"(?<![\w.])-(?=[\d.])", "−", number)
-    return re.sub(
-        r"(?<=\d)e([+-])(\d+)",
-        lambda x: (
-            " × 10".replace(" ", " ") + str(int(x[1] + x[2])).translate(RAISED)
-        ),
-        number,
-    )
-
-
 def typeset_page(
     app: Sphinx,
     pagename: str,
@@ -150,15 +132,11 @@ def typeset_page(
     context: dict[str, Any],
     doctree: nodes.document | None,
 ) -> None:
-    """Replace the formulas in a page's body, in one request to Node.
-
-    The numbers that cells have handed to sentences are written here, too.
-    """
+    """Replace the formulas in a page's body, in one request to Node."""
     del templatename, doctree
-    body = PASTED.sub(
-        lambda x: x[1] + written(x[2]) + x[3], context.get("body", "")
+    body = WITH_STOP.sub(
+        r'<span class="nobreak">\1\2</span>', context.get("body", "")
     )
-    body = WITH_STOP.sub(r'<span class="nobreak">\1\2</span>', body)
     context["body"] = body
     found = FORMULA.findall(body)
     if not found:

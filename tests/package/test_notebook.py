@@ -14,7 +14,8 @@ from nbclient import NotebookClient
 
 from lorabook import notebook
 from lorabook.layers import LoRALinear
-from lorabook.notebook import report, show_source
+from lorabook.notebook import report, show_source, table
+from lorabook.numbers import written
 
 ROOT = Path(__file__).resolve().parents[2]
 GLUED = "application/papermill.record/text/plain"
@@ -80,6 +81,60 @@ def test_other_kinds_are_refused_before_anything_prints(
     assert capsys.readouterr().out == ""
 
 
+# Tables
+
+
+@pytest.mark.parametrize(
+    ("number", "text"),
+    [
+        ("6e-05", "6\u00a0×\u00a010⁻⁵"),
+        ("1.5e+03", "1.5\u00a0×\u00a010³"),
+        ("-0.2", "−0.2"),
+        ("-1e-12", "−1\u00a0×\u00a010⁻¹²"),
+        ("12", "12"),
+        ("float-16", "float-16"),
+    ],
+)
+def test_numbers_are_written_as_in_sentences(number: str, text: str) -> None:
+    assert written(number) == text
+
+
+def tabled(monkeypatch, *arguments: object) -> list[str]:
+    shown = []
+    monkeypatch.setattr(notebook, "display", lambda x: shown.append(x.data))
+    table(*arguments)
+    return shown[0].splitlines()
+
+
+def test_a_table_aligns_numbers_and_formats_them(monkeypatch) -> None:
+    rows = [
+        ["dense", 4000, torch.tensor(1e-9), 0.5],
+        ["thin", np.int64(12), None, -0.25],
+    ]
+    columns = {"layer": "", "$r$": "", "error": ".0e", "share": ".1%"}
+    assert tabled(monkeypatch, rows, columns) == [
+        "| layer | $r$ | error | share |",
+        "| :-- | --: | --: | --: |",
+        "| dense | 4,000 | 1\u00a0×\u00a010⁻⁹ | 50.0% |",
+        "| thin | 12 |  | −25.0% |",
+    ]
+
+
+def test_a_table_without_rows_has_its_head(monkeypatch) -> None:
+    assert tabled(monkeypatch, [], {"a": "", "b": ""}) == [
+        "| a | b |",
+        "| :-- | :-- |",
+    ]
+
+
+def test_a_table_refuses_what_it_cannot_write(monkeypatch) -> None:
+    with pytest.raises(ValueError, match="needs 2 values, one a column, but"):
+        tabled(monkeypatch, [[1]], {"a": "", "b": ""})
+    message = "^table takes numbers and strings, but a is a list$"
+    with pytest.raises(TypeError, match=message):
+        tabled(monkeypatch, [[[1]]], {"a": ""})
+
+
 # In a kernel
 
 CELLS = {
@@ -88,7 +143,8 @@ import numpy as np
 import torch
 from lorabook.layers import LoRALinear
 from lorabook.linalg import truncated_svd
-from lorabook.notebook import report, show_source
+from lorabook.notebook import report, show_source, table
+from lorabook.numbers import written
 """,
     "values": """
 report(x=np.float64(2 / 3), n=torch.tensor(12345), word="adapter", yes=True)

@@ -386,7 +386,7 @@ def numbers(site: Site) -> list[str]:
     return [
         f"{page}: {found.text!r} in a sentence"
         for page, soup in site.content.items()
-        for found in soup.select(".pasted-text")
+        for found in soup.select(".glued")
         if wrong.search(found.text)
     ]
 
@@ -486,7 +486,7 @@ SMALL = {
         "../",
         '<h2 id="claim">Claim</h2><a href="../index.html">up</a>'
         '<img src="../icon.svg" alt="A square, filled with one colour.">'
-        '<span class="pasted-text">−0.2 (−0.3 to 6 × 10⁻⁵)</span>'
+        '<span class="glued">−0.2 (−0.3 to 6 × 10⁻⁵)</span>'
         '<a download href="../_sources/chapters/one.ipynb">.ipynb</a>',
         "chapters/one.html",
     ),

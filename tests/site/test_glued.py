@@ -1,9 +1,9 @@
-"""How numbers and formulas are written on a page."""
+"""How the numbers that cells compute are written in sentences."""
 
 from __future__ import annotations
 
+import glued
 import pytest
-import typeset
 
 
 @pytest.mark.parametrize(
@@ -21,4 +21,4 @@ import typeset
     ],
 )
 def test_a_number_as_a_sentence_has_it(number: str, text: str) -> None:
-    assert typeset.written(number) == text
+    assert glued.written(number) == text
