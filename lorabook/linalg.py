@@ -159,6 +159,30 @@ def truncated_svd(M: Tensor, r: int) -> SVD:
     return _with_gradient(r, U, S, Vh, wide)
 
 
+def cut(M: Tensor, r: int) -> Tensor:
+    """Cut a matrix down to rank `r`, as near to it as can be.
+
+    Parameters
+    ----------
+    M : Tensor, shape (m, n)
+        As in `truncated_svd`.
+    r : int
+        Rank to keep, from 1 to min(m, n).
+
+    Returns
+    -------
+    Tensor, shape (m, n)
+        The product ``U * S @ Vh`` of `truncated_svd`.
+
+    Raises
+    ------
+    ValueError
+        As `truncated_svd`.
+    """
+    U, S, Vh = truncated_svd(M, r)
+    return U * S @ Vh
+
+
 def _with_gradient(r: int, *given: Tensor) -> SVD:
     """Return r triplets of ``given[:3]``, the thin SVD of ``given[3:]``.
 

@@ -14,6 +14,7 @@ from torch import Tensor
 from torch.testing import assert_close
 
 from lorabook.linalg import (
+    cut,
     effective_rank,
     energy,
     numerical_rank,
@@ -151,6 +152,15 @@ def test_truncation_beats_every_rival(
     # The strongest rival with a given row space: project M onto it.
     Q = torch.linalg.qr(gaussian(n, r, seed=seed + 1)).Q
     assert error <= torch.linalg.norm(M - M @ Q @ Q.T) + 1e-12
+
+
+def test_a_cut_is_the_product_of_the_triplets() -> None:
+    M = gaussian(7, 5)
+    assert torch.equal(cut(M, 3), _product(truncated_svd(M, 3)))
+    assert_close(cut(M, 5), M)
+    assert cut(M.bfloat16(), 2).dtype == torch.float32
+    with pytest.raises(ValueError, match="need 1 <= r <= 5, got 0"):
+        cut(M, 0)
 
 
 def test_the_error_is_the_discarded_spectrum() -> None:
