@@ -1,6 +1,7 @@
 """What chapters print and quote, here and in a real kernel."""
 
 import inspect
+import math
 import subprocess
 import sys
 from pathlib import Path
@@ -117,6 +118,34 @@ def test_a_table_refuses_what_it_cannot_write(monkeypatch) -> None:
     message = "^table takes numbers and strings, but a is a list$"
     with pytest.raises(TypeError, match=message):
         tabled(monkeypatch, [[[1]]], {"a": ""})
+
+
+@pytest.mark.parametrize(
+    "value", [math.nan, np.float32("nan"), torch.tensor(math.nan)]
+)
+def test_what_is_no_number_is_not_reported(value, capsys) -> None:
+    with pytest.raises(ValueError, match=r"^report .* but bad is NaN$"):
+        report(good=1, bad=value)
+    with pytest.raises(ValueError, match=r"^table .* but loss is NaN$"):
+        table([[value]], {"loss": ".2f"})
+    assert capsys.readouterr().out == ""
+    report(far=math.inf)
+    assert capsys.readouterr().out == "far = inf\n"
+
+
+def test_any_name_can_be_reported(capsys) -> None:
+    """Names belong to a page, and need no prefix."""
+    names = ("share", "values", "name", "value", "self", "plain", "caller")
+    report(**dict.fromkeys(names, 0.5))
+    assert capsys.readouterr().out == "".join(f"{x} = 0.5\n" for x in names)
+
+
+def test_large_integers_keep_their_digits(capsys) -> None:
+    report(n=2**80 + 1, m=np.uint64(2**64 - 1))
+    assert capsys.readouterr().out == (
+        "n = 1,208,925,819,614,629,174,706,177\n"
+        "m = 18,446,744,073,709,551,615\n"
+    )
 
 
 # In a kernel
