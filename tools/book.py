@@ -19,7 +19,6 @@ import argparse
 import hashlib
 import io
 import os
-import re
 import shutil
 import sys
 import traceback
@@ -50,20 +49,30 @@ from sphinx.util.console import nocolor
 from sphinx.util.docutils import docutils_namespace, patch_docutils
 
 
-def begin(build: Path, stamp: str, anew: bool = False) -> Path:
-    """Return the folder to build in: empty, or a copy of the good site."""
+def stamp() -> str:
+    """Return a hash of what builds the site, besides the book itself."""
+    parts = [sys.version, *installed(), Path(__file__).read_text("utf8")]
+    return hashlib.sha256("\n".join(parts).encode()).hexdigest()
+
+
+def begin(build: Path, by: str, anew: bool = False) -> Path:
+    """Return the folder to build in: empty, or a copy of the good site.
+
+    Of a site that something else has built than the given stamp says,
+    nothing is kept.
+    """
     good, new = build / "site", build / "next"
     shutil.rmtree(new, ignore_errors=True)
     for old in build.glob("site.*"):
         if not (good.exists() and old.samefile(good)):
             shutil.rmtree(old)
     before = good / "stamp"
-    known = before.exists() and before.read_text(encoding="utf8") == stamp
+    known = before.exists() and before.read_text(encoding="utf8") == by
     if known and not anew:
         shutil.copytree(good, new)
     else:
         new.mkdir()
-        (new / "stamp").write_text(stamp, encoding="utf8")
+        (new / "stamp").write_text(by, encoding="utf8")
     return new
 
 
@@ -175,9 +184,7 @@ def attempt(
 def build_site(root: Path) -> int:
     """Write the site, with every warning an error; return the status."""
     build = root / "_build"
-    parts = [sys.version, *installed(), Path(__file__).read_text("utf8")]
-    stamp = hashlib.sha256("\n".join(parts).encode()).hexdigest()
-    folder = begin(build, stamp)
+    folder = begin(build, stamp())
     continued = (folder / "doctrees").exists()
     warnings, error = attempt(root, "html", folder)
     if error and continued and unforeseen(error):
@@ -186,7 +193,7 @@ def build_site(root: Path) -> int:
             "forgotten: every page is written again",
             file=sys.stderr,
         )
-        folder = begin(build, stamp, anew=True)
+        folder = begin(build, stamp(), anew=True)
         warnings, error = attempt(root, "html", folder)
     if error or warnings:
         return failed(build, warnings, error)
@@ -220,12 +227,6 @@ def check_links(root: Path) -> int:
 
 def main(root: Path, options: argparse.Namespace) -> int:
     """Execute and write what the options ask for; return the status."""
-    repository = os.environ.get("GITHUB_REPOSITORY", "")
-    if repository and not re.fullmatch(r"[\w.-]+/[\w.-]+", repository):
-        return execute.fail(
-            "GITHUB_REPOSITORY has the form owner/name, "
-            f"but it is '{repository}'."
-        )
     status = execute.main(root, options)
     if status == 0:
         build = check_links if options.linkcheck else build_site

@@ -102,7 +102,7 @@ class Book:
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,
             encoding="utf8",
-            timeout=300,
+            timeout=1200,  # something hangs
         )
         return done.returncode, done.stdout
 
@@ -915,6 +915,7 @@ FAULTS = {
     "import time; time.sleep(600)": "no answer within 3 s",
     "import os; os._exit(1)": "the kernel died",
     "exit()": "calls exit()",
+    "quit(0)": "calls exit()",
     "print('x' * 3_000_000)": "more than 1,000,000 bytes of output",
     "while True: print('x' * 1000)": "more than 1,000,000 bytes of output",
     "import sys; print('to be seen', file=sys.stderr)": "to be seen",
@@ -1003,7 +1004,7 @@ WRONG = {
     "the name of a repository": (
         ("", "", ""),
         {"GITHUB_REPOSITORY": "owner-only"},
-        "GITHUB_REPOSITORY has the form owner/name, but it is 'owner-only'",
+        "GITHUB_REPOSITORY is 'owner-only', but has to be like owner/name.",
     ),
     "a page that is not there": (
         ("_toc.yml", "chapters/beta", "chapters/gamma"),
