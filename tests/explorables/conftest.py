@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import pytest
 from pages import NAMES, build
+from served import axe, open_page
+
+__all__ = ["axe", "open_page", "site_url"]
 
 
 @pytest.fixture(scope="session")
