@@ -535,7 +535,7 @@ def test_a_model_that_is_no_longer_made_of_layers_is_refused() -> None:
     model = nn.Sequential(nn.Linear(6, 6))
     exported = torch.export.export(model, (torch.randn(3, 6),)).module()
     for other in (torch.jit.script(model), exported):
-        with pytest.raises(TypeError, match="^0: there is no adapter for a"):
+        with pytest.raises(TypeError, match=r"^0: there is no adapter for a"):
             inject(other, 2, 4.0, "0")
     traced = torch.fx.symbolic_trace(model)
     found = inject(traced, 2, 4.0, "0")
