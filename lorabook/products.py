@@ -42,7 +42,7 @@ def pays(layer: LoRALinear, x: Tensor) -> bool:
         return False
     d, k = layer.out_features, layer.in_features
     N = 0 if x.is_nested else x.numel() // k
-    fewer = N > min(d, k) if _learns(layer, x) else N * (d + k) > d * k
+    fewer = min(d, k) < N if _learns(layer, x) else N * (d + k) > d * k
     return fewer and _is_plain(layer) and _is_exact(layer, x)
 
 
