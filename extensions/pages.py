@@ -8,6 +8,7 @@ these extensions change.
 from __future__ import annotations
 
 import hashlib
+import html
 import json
 import os
 import re
@@ -22,6 +23,7 @@ from sphinx.application import Sphinx
 from sphinx.config import Config
 from sphinx.environment import BuildEnvironment
 
+PHONE = 38  # letters of code in a line that is 390 pixels wide
 PREVIEW = "http://127.0.0.1:8000/"  # where `make serve` shows the book
 
 
@@ -180,6 +182,54 @@ def describe_page(
     context["metatags"] = tags
 
 
+def lighten_body(
+    app: Sphinx,
+    pagename: str,
+    templatename: str,
+    context: dict[str, Any],
+    doctree: nodes.document | None,
+) -> None:
+    """Drop marks of code that show nothing; let wide code have the focus.
+
+    Names, brackets and spaces have the colour of plain text. Code that is
+    wider than a phone scrolls there, and whoever scrolls by keyboard has to
+    be able to get to it.
+    """
+    del app, pagename, templatename, doctree
+
+    def lighter(match: re.Match[str]) -> str:
+        code = re.sub(
+            r'<span class="(?:n|p|w)">([^<]*)</span>', r"\1", match[1]
+        )
+        text = html.unescape(re.sub(r"<[^>]*>", "", code))
+        wide = max(map(len, text.split("\n"))) > PHONE
+        focus = ' tabindex="0"' if wide else ""
+        return f"<pre{focus}>{code}</pre>"
+
+    context["body"] = re.sub(
+        r"<pre>(.*?)</pre>", lighter, context.get("body") or "", flags=re.S
+    )
+
+
+def show_ways_on(
+    app: Sphinx,
+    pagename: str,
+    templatename: str,
+    context: dict[str, Any],
+    doctree: nodes.document | None,
+) -> None:
+    """Let the page of a wrong address lead somewhere."""
+    del templatename, doctree
+    if pagename == "404":
+        start, search = map(context["pathto"], ("index", "search"))
+        context["body"] = (
+            "<h1>Page not found</h1>"
+            "<p>There is no page at this address.</p>"
+            f'<ul><li><a href="{start}">Start of the book</a></li>'
+            f'<li><a href="{search}">Search the book</a></li></ul>'
+        )
+
+
 def remove_old_pages(app: Sphinx, exception: Exception | None) -> None:
     """Remove the pages of chapters that are gone."""
     if exception or app.builder.format != "html":
@@ -223,6 +273,11 @@ def setup(app: Sphinx) -> dict[str, Any]:
     app.connect("builder-inited", drop_duplicate_handlers)
     app.connect("env-get-outdated", find_outdated)
     app.connect("html-page-context", describe_page, priority=899)
+    app.connect("html-page-context", lighten_body)
+    # When sphinx-notfound-page has made all paths absolute, at 400.
+    app.connect("html-page-context", show_ways_on, priority=450)
+    # First: the theme's and others' scripts build on it.
+    app.add_js_file("page.js", priority=100)
     app.connect("doctree-read", note_quotes)
     # After Sphinx has given its numbers.
     app.connect("env-get-updated", find_affected, priority=900)
