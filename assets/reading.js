@@ -1,7 +1,7 @@
 // Folds open for whoever is sent into one: by a link, by a search, by print.
 // Without this script they still open by a click.
 (() => {
-  const folds = () => document.querySelectorAll(".fold, .sd-dropdown");
+  const folds = () => document.querySelectorAll(".fold");
 
   // Open every fold around an element, and the element if it is one.
   const open = (inside) => {
@@ -34,12 +34,17 @@
     follow();
   });
 
+  // Paper is light and has no folds.
   let closed = [];
+  let theme = "";
   addEventListener("beforeprint", () => {
     closed = [...folds()].filter((fold) => !fold.open);
     closed.forEach((fold) => { fold.open = true; });
+    theme = document.documentElement.dataset.theme ?? "";
+    document.documentElement.dataset.theme = "light";
   });
   addEventListener("afterprint", () => {
     closed.forEach((fold) => { fold.open = false; });
+    document.documentElement.dataset.theme = theme;
   });
 })();

@@ -95,7 +95,7 @@ class Fill(SphinxPostTransform):
                     else:
                         found.append(card(top, uri))
             many = nodes.bullet_list("", *found)
-            place.replace_self(many if place["group"] else found)
+            place.replace_self(many if place["group"] and found else found)
             for node in self.document.findall(pending_xref):
                 node["refdoc"] = self.env.docname
 

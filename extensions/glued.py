@@ -7,28 +7,15 @@ alike, and marked as what they are: computed when the page was made.
 
 from __future__ import annotations
 
-import re
 from typing import Any
 
 from docutils import nodes
 from sphinx.application import Sphinx
 from sphinx.transforms.post_transforms import SphinxPostTransform
 
-RAISED = str.maketrans("-0123456789", "⁻⁰¹²³⁴⁵⁶⁷⁸⁹")
+from lorabook.numbers import written
+
 TITLE = "computed when this page was made"
-
-
-def written(number: str) -> str:
-    """Write a number of Python's as a sentence has it.
-
-    ``6e-05`` becomes 6 × 10⁻⁵, and a hyphen before a number a minus sign.
-    """
-    number = re.sub(r"(?<![\w.])-(?=[\d.])", "−", number)
-    return re.sub(
-        r"(?<=\d)e([+-])(\d+)",
-        lambda x: "\u00a0×\u00a010" + str(int(x[1] + x[2])).translate(RAISED),
-        number,
-    )
 
 
 class glued(nodes.inline):

@@ -10,7 +10,6 @@ from __future__ import annotations
 import hashlib
 import html
 import json
-import os
 import re
 from collections.abc import Iterator
 from pathlib import Path
@@ -264,10 +263,6 @@ def write_sitemap(app: Sphinx, exception: Exception | None) -> None:
 
 def setup(app: Sphinx) -> dict[str, Any]:
     """Register the extension."""
-    # A chapter edited between its execution and this build is executed by
-    # MyST-NB, in kernels that inherit this; see execute.py.
-    os.environ.setdefault("LORABOOK_SITE", "1")
-    os.environ.setdefault("OMP_NUM_THREADS", "1")
     app.setup_extension("repository")
     app.connect("config-inited", name_addresses, priority=100)
     app.connect("builder-inited", drop_duplicate_handlers)

@@ -20,6 +20,7 @@ from myst_nb.ext.glue.roles import PasteTextRole
 from myst_nb.sphinx_ import HideCodeCellNode
 from sphinx.application import Sphinx
 from sphinx.util import logging
+from sphinx_design.dropdown import dropdown_main
 from sphinx_proof.nodes import proof_node
 
 LOGGER = logging.getLogger(__name__)
@@ -88,10 +89,9 @@ def fold_cell(app: Sphinx, cell: nodes.Element, numbers: Any) -> None:
         checked = nodes.emphasis("", comment)
         fold("check", [cell], nodes.Text("✓ Checked: "), checked)
     for hidden in [x for x in cell if isinstance(x, HideCodeCellNode)]:
-        figures = [x["ids"][0] for x in cell.findall(nodes.figure) if x["ids"]]
         said = "Output" if "below-input" in hidden["classes"] else "Code"
-        if figures and figures[0] in numbers:
-            number = ".".join(map(str, numbers[figures[0]]))
+        for name in (y for x in cell.findall(nodes.figure) for y in x["ids"]):
+            number = ".".join(map(str, numbers.get(name, ["?"])))
             said += f" of {app.config.numfig_format['figure'] % number}"
         if hidden["prompt_show"] != app.config.nb_code_prompt_show:
             said = hidden["prompt_show"]  # the author's own
@@ -101,6 +101,16 @@ def fold_cell(app: Sphinx, cell: nodes.Element, numbers: Any) -> None:
         # What it shows comes first.
         cell.remove(made)
         cell.append(made)
+
+
+def title_proof(proof: nodes.Element, folded: bool) -> None:
+    """Set the word "Proof." in italics; a fold's summary has it already."""
+    first = next(proof.findall(nodes.Text))
+    rest = nodes.Text(first.removeprefix("Proof. "))
+    word = nodes.emphasis("", "Proof.")
+    first.parent.replace(
+        first, rest if folded else [word, nodes.Text(" "), rest]
+    )
 
 
 def fold_proof(proof: nodes.Element) -> None:
@@ -136,8 +146,15 @@ def fold_page(app: Sphinx, doctree: nodes.document, docname: str) -> None:
         if cell.get("nb_element") == "cell_code":
             fold_cell(app, cell, numbers)
     for proof in list(doctree.findall(proof_node)):
-        if "fold" in proof[0]["classes"]:
+        hidden = "fold" in proof[0]["classes"]
+        title_proof(proof, hidden)
+        if hidden:
             fold_proof(proof)
+    for more in list(doctree.findall(dropdown_main)):
+        title, body = more.children
+        more.parent.replace(more, body)
+        made = fold("more", [body], *title.children[0].children)
+        made["ids"] += more["ids"]
     for quiz in doctree.findall(is_quiz):
         for item in quiz.findall(nodes.list_item):
             yes = item[1].astext().startswith("Yes")

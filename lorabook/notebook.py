@@ -38,6 +38,9 @@ def report(**values: Any) -> None:
     ------
     TypeError
         If a value is anything else; nothing is printed then.
+    ValueError
+        If a value is NaN, likewise: a sentence cannot quote what is no
+        number.
     """
     plain = {name: _plain(name, value) for name, value in values.items()}
     if "LORABOOK_SITE" not in os.environ:
@@ -62,6 +65,8 @@ def _plain(name: str, value: Any, caller: str = "report") -> Plain:
             f"{caller} takes numbers and strings, "
             f"but {name} is a {type(value).__name__}"
         )
+    if value != value:
+        raise ValueError(f"{caller} takes numbers, but {name} is NaN")
     return value
 
 
@@ -91,7 +96,7 @@ def table(rows: Iterable[Sequence[Any]], columns: Mapping[str, str]) -> None:
     TypeError
         If a value is none of these.
     ValueError
-        If a row is not as long as there are columns.
+        If a row is not as long as there are columns, or if a value is NaN.
     """
     cells = [list(row) for row in rows]
     for row in cells:

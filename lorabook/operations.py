@@ -41,8 +41,9 @@ _HARMLESS = re.compile(
     r"_thnn_fused_(?:lstm|gru)_cell|_cudnn_rnn_flatten_weight"
     r"|linalg_(?:vector_norm|_powsum|cross|check_errors)"
 )
-# `prim` asks for properties of tensors; the others send tensors about.
-_NAMESPACES = ("aten", "prim", "c10d", "_c10d_functional")
+# `prim` asks for properties of tensors, `profiler` notes a name for what an
+# optimiser does; the others send tensors about.
+_NAMESPACES = ("aten", "prim", "profiler", "c10d", "_c10d_functional")
 
 
 def check(

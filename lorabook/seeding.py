@@ -34,7 +34,7 @@ def seed_shift() -> int:
     return int(text)
 
 
-def seed_all(seed: int) -> None:
+def seed_all(seed: int, *, shifted: bool = True) -> None:
     """Seed Python's, NumPy's and PyTorch's global random generators.
 
     PyTorch's seed covers the CPU and every GPU. Two things are beyond it:
@@ -49,13 +49,16 @@ def seed_all(seed: int) -> None:
     seed : int
         From 0 to 2**32 - 1, the range that NumPy accepts, the shift
         included. NumPy integers are welcome.
+    shifted : bool
+        Whether to add the shift. Not where a run that is stored is made
+        again: it had none.
 
     Raises
     ------
     ValueError
         For anything else, before any generator is touched.
     """
-    seed = _shifted(seed)
+    seed = _shifted(seed) if shifted else _checked(seed)
     random.seed(seed)
     np.random.seed(seed)
     torch.manual_seed(seed)
@@ -105,14 +108,19 @@ def rng(seed: int) -> np.random.Generator:
     return np.random.default_rng(_shifted(seed))
 
 
-def _shifted(seed: int) -> int:
-    """Check a seed and add the shift."""
+def _checked(seed: int) -> int:
+    """Return a seed as Python's own integer."""
     whole = isinstance(seed, Integral) and not isinstance(seed, bool)
     if not (whole and 0 <= seed < 2**32):
         raise ValueError(
             f"need a whole number with 0 <= seed < 2**32, got {seed!r}"
         )
-    total = int(seed) + seed_shift()
+    return int(seed)
+
+
+def _shifted(seed: int) -> int:
+    """Check a seed and add the shift."""
+    total = _checked(seed) + seed_shift()
     if total >= 2**32:
         raise ValueError(
             f"need seed + {SHIFT} < 2**32, got {seed} + {seed_shift()}"

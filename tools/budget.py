@@ -14,7 +14,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from sphinx_external_toc.parsing import parse_toc_yaml
+import contents
 
 ROOT = Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(ROOT / "extensions"))
@@ -160,8 +160,8 @@ def row(slug: str, chapter: form.Chapter, verdict: str) -> str:
 def report(root: Path) -> tuple[list[str], bool]:
     """Return the lines to print, and whether every budget is kept."""
     lines, complaints = [HEAD], []
-    for page in parse_toc_yaml(root / "_toc.yml"):
-        path = root / f"{page.removesuffix('.md')}.md"
+    for page in contents.pages(root):
+        path = root / f"{page}.md"
         text = path.read_text(encoding="utf8")
         if "\nkernelspec:" not in text[:1000]:
             continue

@@ -221,8 +221,12 @@
   .hidden{position:absolute;width:1px;height:1px;overflow:hidden;
     clip-path:inset(50%);white-space:nowrap}
   @container (max-width:22rem){.ask{padding-inline:.6rem}
-    .ask .row{gap:.3rem}.ask input{width:3.4rem}
+    .ask .row{gap:.3rem}.ask input{width:3.4rem;padding-inline:.3rem;
+      appearance:textfield}
     .ask button{padding-inline:.4rem;font-size:.9em}}
+  .still{display:none}
+  @media print{:host(:not([data-ready])) figure{display:none}
+    :host(:not([data-ready])) .still{display:block}}
   @media (forced-colors:active){:host{--fg:CanvasText;--bg:Canvas}}
   @media print{:host{--fg:#000;--bg:#fff}figure{break-inside:avoid}
     .controls{display:none!important}
@@ -242,12 +246,15 @@
       this.error = h("p", { role: "alert" });
       this.status = h("p", { class: "hidden", role: "status" });
       this.figure.append(this.error);
+      const still = h("div", { class: "still" });
       this.attachShadow({ mode: "open" }).append(
-        h("style", {}, LR.css + css), this.figure, this.status);
+        h("style", {}, LR.css + css), this.figure, this.status, still);
 
+      let begun = false;
       const begin = () => {
+        if (begun) return;
+        begun = true;
         near.disconnect();
-        removeEventListener("beforeprint", begin);
         // No `await` before a synchronous start(): printing does not wait.
         try {
           const later = this.start();
@@ -256,6 +263,13 @@
         } catch (error) {
           failed(error);
         }
+      };
+      // What still waits for its data appears on paper as a still picture.
+      const print = () => {
+        begin();
+        if (this.hasAttribute("data-ready")) return;
+        still.innerHTML = this.querySelector("noscript")?.textContent ??
+          this.innerHTML;
       };
       const ready = () => this.setAttribute("data-ready", "");
       const failed = (error) => {
@@ -266,7 +280,7 @@
         if (entries.some((entry) => entry.isIntersecting)) begin();
       }, { rootMargin: "600px" });
       near.observe(this);
-      addEventListener("beforeprint", begin);
+      addEventListener("beforeprint", print);
     }
 
     /* Whether the reader has yet to guess. */

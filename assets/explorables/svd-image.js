@@ -252,7 +252,8 @@
     }
 
     async reveal(guess) {
-      if (this.W !== this.photo) {
+      // Perhaps another is still being taken apart.
+      if (this.W !== this.photo || this.original !== this.photo) {
         this.check("picture", "photograph");
         await this.use(this.photo);
       }

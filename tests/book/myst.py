@@ -132,6 +132,8 @@ class Chapter:
         self.card = next(
             (x for x in self.top if x.options.get("class") == "answer"), None
         )
+        # An appendix notebook: true as a chapter, and without its shape.
+        self.lab = any(x.startswith("Lab: ") for _, _, x in self.headings)
         label = re.search(r"^\(ch-([^)]+)\)=$", self.rest, re.M)
         self.slug = label[1] if label else ""
 

@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 from xml.etree import ElementTree
 
+import contents
 import numpy as np
 import pytest
 import torch
@@ -40,8 +41,8 @@ def section(text: str, heading: str) -> str:
 
 
 def test_the_map_links_every_page_and_no_other() -> None:
-    toc = yaml.safe_load(read("_toc.yml"))
-    pages = [x["file"] for part in toc["parts"] for x in part["chapters"]]
+    root, *pages = contents.pages(ROOT)
+    assert root == "index"
     labels = [
         re.search(r"^\((ch-[a-z-]+)\)=$", read(f"{page}.md"), re.M)[1]
         for page in pages
@@ -53,11 +54,10 @@ def test_the_map_links_every_page_and_no_other() -> None:
 
 
 def test_the_parts_are_those_of_the_reading_order() -> None:
-    toc = yaml.safe_load(read("_toc.yml"))
     shown = re.findall(
         r"^\*\*(.*)\*\*$", section(read("index.md"), "What is in it?"), re.M
     )
-    captions = [part["caption"] for part in toc["parts"]]
+    captions = contents.parts(ROOT)
     assert [name for name in shown if name in captions] == captions
 
 

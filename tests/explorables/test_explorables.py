@@ -17,10 +17,11 @@ import numpy as np
 import pytest
 import torch
 from node import FOLDER, call
-from pages import NAMES, answered, build, find, number, opened, unfold
+from pages import NAMES, ROOT, answered, build, find, number, opened, unfold
 from playwright.sync_api import Locator, expect
 
 from lorabook import cost, data, explorables
+from lorabook.assets import assets_folder
 from lorabook.explorables import REGISTRY, STATIC, show
 from lorabook.plot import COLORS
 
@@ -230,16 +231,30 @@ def test_importing_them_is_quick():
 
 
 def test_one_palette():
-    """The first three colours of the figures, and no other."""
+    """The colours of the figures, and none that is not of them."""
     css = call("svd-ellipse", "() => LR.css")
     shown = dict(re.findall(r"--c(\d):(#\w+)", css))
     first = list(COLORS.values())[:3]
     assert [shown[k] for k in "123"] == first
-    for path in [*FOLDER.glob("*.js"), *FOLDER.glob("*.css")]:
-        code = path.read_text("utf8")
-        found = set(re.findall(r"#[0-9a-fA-F]{3,8}\b|rgba?\(", code))
-        # Paper is white, whatever the theme.
-        assert found <= {*first, "#000", "#fff"}, path.name
+    drawn = {
+        # Paper is white in any theme; a still brings its own plate.
+        "explorables/*.js": {*first, "#000", "#fff"},
+        "explorables/*.css": set(),
+        "explorables/*.py": {"#fff", "#121212"},
+        "figures/*.py": {"#fff"},
+    }
+    for pattern, allowed in drawn.items():
+        for path in assets_folder().glob(pattern):
+            code = path.read_text("utf8")
+            found = set(re.findall(r"#[0-9a-fA-F]{3,8}\b|\brgba?\(", code))
+            assert found <= allowed, path.name
+
+
+def test_each_has_its_place_in_the_book():
+    chapters = [path.read_text("utf8") for path in ROOT.glob("chapters/*.md")]
+    pattern = r'^show\("([a-z-]+)"|\{explorable\} ([a-z-]+)'
+    found = re.findall(pattern, "\n".join(chapters), re.M)
+    assert sorted(a or b for a, b in found) == sorted(NAMES)
 
 
 def test_descriptions_say_what_is_true():
@@ -645,6 +660,38 @@ def test_printing_does_not_wait_for_the_reader(open_page, name):
     page.evaluate("dispatchEvent(new Event('beforeprint'))")
     assert element.get_attribute("data-ready") == ""
     assert element.locator("path.grid").count() > 0
+
+
+@pytest.mark.parametrize("begun", [False, True])
+def test_paper_does_not_wait_for_data(open_page, begun):
+    """Its still picture stands in for what has not come."""
+    page = opened(open_page, "svd-image").page
+    page.evaluate(
+        """begun => {
+          LR.load = () => new Promise(() => {});  // on its way for ever
+          const one = document.querySelector("lr-svd-image").cloneNode(true);
+          one.removeAttribute("data-ready");
+          one.id = "late";
+          if (!begun) one.style.marginBlockStart = "3000px";
+          document.querySelector(".lr-explorable").after(one);
+        }""",
+        begun,
+    )
+    late = page.locator("#late")
+    page.wait_for_timeout(200)
+    picture, figure = late.locator(".still img"), late.locator("figure")
+    expect(figure).to_be_visible()
+    expect(picture).to_have_count(0)
+    page.evaluate("dispatchEvent(new Event('beforeprint'))")
+    expect(picture).to_be_hidden()
+    page.emulate_media(media="print")
+    expect(figure).to_be_hidden()
+    expect(picture).to_be_visible()
+    assert picture.evaluate("e => e.naturalWidth") > 0
+    # What is ready prints as it is.
+    ready = page.locator("lr-svd-image").first
+    expect(ready.locator("figure")).to_be_visible()
+    expect(ready.locator(".still")).to_be_empty()
 
 
 def test_data_comes_when_the_reader_is_near(open_page):

@@ -229,6 +229,12 @@ def test_activations_of_a_model_that_is_built(targets, T) -> None:
         targets or "all-linear",
         activations="fp32",
     )
+    # With more tokens than inputs, this layer makes x Aᵀ anew.
+    formula -= sum(
+        4 * 3 * T * r
+        for layer in model.modules()
+        if isinstance(layer, LoRALinear) and layer.in_features < 3 * T
+    )
     # Of the loss, the logarithms of the probabilities are kept; it also keeps
     # its targets, and the embedding its indices.
     formula += cost.loss_bytes("tiny-gpt", 3, T) // 3
@@ -467,3 +473,21 @@ def test_a_mistake_is_answered_with_one_sentence(arguments, sentence) -> None:
     assert done.stdout == ""
     assert done.stderr.startswith(sentence)
     assert done.stderr.count("\n") == 1
+
+
+@pytest.mark.parametrize("again", [0, 1])
+@pytest.mark.parametrize("model", ["gpt2", "llama-2-7b"])
+def test_the_share_the_file_and_the_work_of_the_table(model, again) -> None:
+    """Counted here: two strips a map, 4 bytes a number, PyTorch's products."""
+    sizes, r = ARCHITECTURES[model], 8
+    maps = sizes.linears.values()
+    count = sizes.layers * sum(r * (m + n) for m, n in maps)
+    whole = sizes.layers * sum(m * n for m, n in maps)
+    # A frozen weight has two of three products, and each factor all three;
+    # checkpointing does those of the forward pass again.
+    work = (2 + again) * whole + (3 + again) * count
+    work /= (3 + again) * whole
+    text = cost.table(model, r, checkpointing=bool(again))
+    assert f"  {100 * count / sizes.parameters:.3f}% of the model" in text
+    assert f"as a file, {4 * count / 1e6:,.1f} MB in fp32, half" in text
+    assert f"operations of a step: {100 * work:.1f}% of full" in text

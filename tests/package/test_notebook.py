@@ -1,6 +1,7 @@
 """What chapters print and quote, here and in a real kernel."""
 
 import inspect
+import math
 import subprocess
 import sys
 from pathlib import Path
@@ -15,7 +16,6 @@ from nbclient import NotebookClient
 from lorabook import notebook
 from lorabook.layers import LoRALinear
 from lorabook.notebook import report, show_source, table
-from lorabook.numbers import written
 
 ROOT = Path(__file__).resolve().parents[2]
 GLUED = "application/papermill.record/text/plain"
@@ -84,21 +84,6 @@ def test_other_kinds_are_refused_before_anything_prints(
 # Tables
 
 
-@pytest.mark.parametrize(
-    ("number", "text"),
-    [
-        ("6e-05", "6\u00a0×\u00a010⁻⁵"),
-        ("1.5e+03", "1.5\u00a0×\u00a010³"),
-        ("-0.2", "−0.2"),
-        ("-1e-12", "−1\u00a0×\u00a010⁻¹²"),
-        ("12", "12"),
-        ("float-16", "float-16"),
-    ],
-)
-def test_numbers_are_written_as_in_sentences(number: str, text: str) -> None:
-    assert written(number) == text
-
-
 def tabled(monkeypatch, *arguments: object) -> list[str]:
     shown = []
     monkeypatch.setattr(notebook, "display", lambda x: shown.append(x.data))
@@ -135,6 +120,34 @@ def test_a_table_refuses_what_it_cannot_write(monkeypatch) -> None:
         tabled(monkeypatch, [[[1]]], {"a": ""})
 
 
+@pytest.mark.parametrize(
+    "value", [math.nan, np.float32("nan"), torch.tensor(math.nan)]
+)
+def test_what_is_no_number_is_not_reported(value, capsys) -> None:
+    with pytest.raises(ValueError, match=r"^report .* but bad is NaN$"):
+        report(good=1, bad=value)
+    with pytest.raises(ValueError, match=r"^table .* but loss is NaN$"):
+        table([[value]], {"loss": ".2f"})
+    assert capsys.readouterr().out == ""
+    report(far=math.inf)
+    assert capsys.readouterr().out == "far = inf\n"
+
+
+def test_any_name_can_be_reported(capsys) -> None:
+    """Names belong to a page, and need no prefix."""
+    names = ("share", "values", "name", "value", "self", "plain", "caller")
+    report(**dict.fromkeys(names, 0.5))
+    assert capsys.readouterr().out == "".join(f"{x} = 0.5\n" for x in names)
+
+
+def test_large_integers_keep_their_digits(capsys) -> None:
+    report(n=2**80 + 1, m=np.uint64(2**64 - 1))
+    assert capsys.readouterr().out == (
+        "n = 1,208,925,819,614,629,174,706,177\n"
+        "m = 18,446,744,073,709,551,615\n"
+    )
+
+
 # In a kernel
 
 CELLS = {
@@ -144,7 +157,6 @@ import torch
 from lorabook.layers import LoRALinear
 from lorabook.linalg import truncated_svd
 from lorabook.notebook import report, show_source, table
-from lorabook.numbers import written
 """,
     "values": """
 report(x=np.float64(2 / 3), n=torch.tensor(12345), word="adapter", yes=True)

@@ -509,3 +509,16 @@ def decomposes(operation) -> bool:
         return operation._can_decompose()
     except RuntimeError:  # operators on Python's own numbers
         return True
+
+
+@pytest.mark.parametrize("rule", [torch.optim.SGD, torch.optim.AdamW])
+def test_an_optimisers_step_has_no_products(rule: type) -> None:
+    """It notes a name for the profiler, which is no operation."""
+    layer = nn.Linear(8, 8)
+    optimiser = rule(layer.parameters(), lr=0.1)
+
+    def step() -> None:
+        layer(torch.ones(4, 8)).sum().backward()
+        optimiser.step()
+
+    assert count_flops(step) == 2 * (2 * 4 * 8 * 8)

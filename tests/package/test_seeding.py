@@ -146,6 +146,16 @@ def test_the_shift_is_added_to_every_seed(monkeypatch) -> None:
     assert seed_shift() == 1000
 
 
+def test_a_stored_run_is_made_again_without_the_shift(monkeypatch) -> None:
+    seed_all(5)
+    expected = draw()
+    monkeypatch.setenv("LORABOOK_SEED", "1000")
+    seed_all(5, shifted=False)
+    assert draw() == expected
+    with pytest.raises(ValueError, match=r"0 <= seed < 2\*\*32, got -1"):
+        seed_all(-1, shifted=False)
+
+
 @pytest.mark.parametrize("text", ["0", "00"])
 def test_a_shift_of_zero_is_none(text: str, monkeypatch) -> None:
     expected = numbers_of(5)

@@ -80,6 +80,10 @@ Much.
 
 ## Exercises
 
+:::{dropdown} A *hint*
+Look closely.
+:::
+
 ## Further reading
 """
 ONE = (
@@ -282,6 +286,7 @@ def test_every_fold_says_what_is_in_it(one: BeautifulSoup) -> None:
         "Code of Figure 3.1",
         "Read on · 1 min",
         *("One.", "Two.", "Four.", "Five.", "Nothing.", "Something."),
+        "A hint",
     ]
     assert not one.find_all("details", open=True)
 
@@ -492,15 +497,18 @@ def test_a_link_on_the_page_opens_its_target_twice(
     tab.close()
 
 
-def test_print_opens_all_and_closes_what_it_opened(
+def test_print_is_light_and_open_and_leaves_no_trace(
     book: Path, browser: Browser
 ) -> None:
     tab = browser.new_page()
     tab.goto(f"file://{book}/_build/html/one.html#below")
+    tab.evaluate("document.documentElement.dataset.theme = 'dark'")
     tab.evaluate(PRINT)
     assert tab.locator("details:not([open])").count() == 0
+    assert tab.locator("html[data-theme=light]").count() == 1
     tab.evaluate(PRINTED)
     assert tab.locator("details[open]").count() == 1
+    assert tab.locator("html[data-theme=dark]").count() == 1
     tab.close()
 
 
