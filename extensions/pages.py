@@ -17,11 +17,11 @@ from typing import Any
 from xml.etree import ElementTree
 
 from docutils import nodes
-from myst_nb.ext.glue.utils import PendingGlueReference
 from sphinx.application import Sphinx
 from sphinx.config import Config
 from sphinx.environment import BuildEnvironment
 
+IMPORTED = ("explorables", "numbers")
 PHONE = 38  # letters of code in a line that is 390 pixels wide
 PREVIEW = "http://127.0.0.1:8000/"  # where `make serve` shows the book
 
@@ -68,7 +68,8 @@ def look(root: Path) -> str:
             *root.glob("assets/*.*"),
             *root.glob("assets/explorables/**/*.*"),
             *root.glob("extensions/*.*"),
-            *root.glob("lorabook/explorables.py"),
+            # Of the package, what the extensions import.
+            *(root / "lorabook" / f"{x}.py" for x in IMPORTED),
         ]
     ):
         found.update(f"\0{path.relative_to(root)}\0".encode())
@@ -107,24 +108,13 @@ def drop_duplicate_handlers(app: Sphinx) -> None:
             handlers["singlehtml"].setdefault(node, functions)
 
 
-def note_quotes(app: Sphinx, doctree: nodes.document) -> None:
-    """Remember of which other pages a page quotes computed numbers."""
-    found = {x.refdoc for x in doctree.findall(PendingGlueReference)}
-    app.env.metadata[app.env.docname]["quotes"] = sorted(found)
-
-
 def names(env: BuildEnvironment) -> str:
     """Return all of a page that another page may quote or refer to.
 
-    Titles, numbers, labels, terms, works, and the computed numbers that are
-    quoted across pages. An edited sentence is not among it.
+    Titles, numbers, labels, terms and works. An edited sentence is not among
+    it; for pages that collect from others, see `cards.py`.
     """
     cited = env.get_domain("cite").data["citations"]
-    quoted = {
-        x for page in env.metadata.values() for x in page.get("quotes", ())
-    }
-    folder = Path(env.mystnb_config.output_folder)  # type: ignore[attr-defined]
-    numbers = [(x, folder / f"{x}.glue.json") for x in sorted(quoted)]
     return repr(
         [
             # Pages, sections, figures, terms ... of all domains.
@@ -135,7 +125,6 @@ def names(env: BuildEnvironment) -> str:
             sorted(env.toctree_includes.items()),
             sorted(env.toc_secnumbers.items()),
             sorted(env.toc_fignumbers.items()),
-            [(x, y.read_bytes()) for x, y in numbers if y.exists()],
         ]
     )
 
@@ -273,7 +262,6 @@ def setup(app: Sphinx) -> dict[str, Any]:
     app.connect("html-page-context", show_ways_on, priority=450)
     # First: the theme's and others' scripts build on it.
     app.add_js_file("page.js", priority=100)
-    app.connect("doctree-read", note_quotes)
     # After Sphinx has given its numbers.
     app.connect("env-get-updated", find_affected, priority=900)
     app.connect("build-finished", remove_old_pages)
