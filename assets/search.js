@@ -23,7 +23,7 @@ const Search = (() => {
   // The beginning of a word is enough, and a plural is its singular.
   const beginning = (word) => {
     const stem = word.length > 3 && !/(ss|us|is)$/.test(word)
-      ? word.replace(/s$/, "") : word;
+      ? word.replace(/(?<=s|x|ch|sh)es$|s$/, "") : word;
     return `(?<![\\p{L}\\p{N}_])${escaped(stem)}`;
   };
 

@@ -61,7 +61,7 @@ def plain(tex: str) -> str:
         except KeyError:
             return SIGNS.get(name, "") + match[2]
 
-    text = re.sub(r"\\(?:begin|end)\{\w+\*?\}|\\label\{[^}]*\}", " ", tex)
+    text = re.sub(r"\\\\|\\(?:begin|end)\{\w+\*?\}", " ", tex)
     text = re.sub(r"\\[dt]?frac\{([^{}]*)\}\{([^{}]*)\}", r"\1/\2", text)
     text = re.sub(r"\\([A-Za-z]+)( ?)", sign, text)
     return re.sub(r"[\\{}$_^&~]+", "", text)
