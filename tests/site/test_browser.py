@@ -361,9 +361,9 @@ def test_tab_reaches_everything_and_is_seen(
     page = open_page("index.html", viewport={"width": width, "height": 900})
     choose(page, theme)
     page.goto(f"{site_url}/{chapter}")
-    reached, unseen = walk(page, 24 if width > 1000 else 14)
+    reached, unseen = walk(page, 40 if width > 1000 else 14)
     wanted = ["Skip to main content", "Download this page", "Color mode"]
-    wanted += ["Search", "Toggle hidden content"]
+    wanted += ["Search", "Code"]
     wanted += ["Notation"] if width > 1000 else ["Toggle primary sidebar"]
     assert [x for x in wanted if not any(x in y for y in reached)] == []
     assert "Skip to main content" in reached[0]
