@@ -106,6 +106,7 @@ QUOTED = {
 }
 DRIVER = """
 import json, multiprocessing, os, sys
+from pathlib import Path
 
 sys.path.insert(0, "tools")
 import environment

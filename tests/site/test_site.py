@@ -301,7 +301,8 @@ def search_index(site: Site) -> list[str]:
         words[page] += len({*told.split(), *code.split()})
         if not title:
             found.append(f"{place}: found without a title")
-        if anchor and anchor not in site.ids.get(page, {}):
+        lost = anchor and anchor not in site.ids.get(page, {})
+        if lost or page not in site.content:
             found.append(f"{place}: found, but not there")
     for name, target in index["numbers"].items():
         page, _, anchor = target["place"].partition("#")
@@ -335,6 +336,8 @@ def policy(site: Site) -> list[str]:
         ):
             found.append(f"{page}: its policy lets others' scripts run")
         for tag in soup.find_all(True):
+            if tag.name == "base":
+                found.append(f"{page}: has a <base>")
             if tag.name == "script" and not tag.get("src"):
                 found.append(f"{page}: has a script of its own: {tag.text}")
             if any(name.startswith("on") for name in tag.attrs):
