@@ -43,7 +43,8 @@ document.addEventListener("copy", (event) => {
     const mark = wide ? "$$" : "$";
     const tex = document.createElement(wide ? "div" : "span");
     tex.textContent = mark + formula.dataset.tex + mark;
-    formula.replaceWith(tex);
+    // Its frame would put it on a line of its own.
+    (wide ? formula : formula.closest(".math") ?? formula).replaceWith(tex);
   }
   copy.querySelectorAll(".headerlink").forEach((link) => link.remove());
   // Where lines end is known once it is laid out.
