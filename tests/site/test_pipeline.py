@@ -1126,7 +1126,8 @@ def test_serve_follows_edits_and_keeps_good_pages(book: Book) -> None:
         assert {x.laddr.ip for x in listening} == {"127.0.0.1"}
         page = fetch(address, "")
         assert "Of two chapters" in page
-        assert "/websocket-reload" in page
+        assert '<script src="/reload.js">' in page
+        assert "/websocket-reload" in fetch(address, "reload.js")
         with pytest.raises(urllib.error.HTTPError):
             fetch(address, "..%2f..%2f_config.yml")
         with connect(f"ws://{found[1]}/websocket-reload") as news:
