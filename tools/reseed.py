@@ -26,7 +26,7 @@ from contents import chapters
 from execute import fail, guarded, prepare, read, source_of
 from inputs import Inputs
 from kernels import run, stop
-from results import replace
+from results import replace, sha256
 from tqdm import tqdm
 
 
@@ -53,47 +53,44 @@ def reseed(root: Path, pages: list[str], shifts: list[int], jobs: int) -> int:
     file = root / "_build" / "reseed.json"
     found = kept(file)
     inputs = Inputs(root)
-    digests, wanted = {}, []
     imports: set[str] = set()
+    wanted: dict[str, tuple[str, int]] = {}
+    digests = {}
     for page in pages:
         source = source_of(read(root, page))
-        digests[page] = inputs.digest(source)
+        digests[page] = sha256(f"{inputs.digest(source)}{source}".encode())
         imports |= inputs.reach(source).imports
-        wanted += [(page, shift) for shift in shifts]
-
-    def name(page: str, shift: int) -> str:
-        return f"{Path(page).name} +{shift}"
-
-    todo = [
-        (page, shift)
-        for page, shift in wanted
-        if found.get(name(page, shift), {}).get("digest") != digests[page]
-    ]
+        wanted |= {f"{Path(page).name} +{x}": (page, x) for x in shifts}
+    known = {
+        name
+        for name, (page, _) in wanted.items()
+        if found.get(name, {}).get("digest") == digests[page]
+    }
+    for name in wanted:
+        if name in known:
+            print(f"{line(name, found[name])}, as found before")
     prepare(root, imports)
+    todo = {name: x for name, x in wanted.items() if name not in known}
     pool = ThreadPoolExecutor(jobs)
+    # Where nobody looks, as in continuous integration, there is no bar.
     bar = tqdm(total=len(todo), desc="reseeding", unit="run", disable=None)
     try:
         futures = {
-            pool.submit(run, root, page, read(root, page), shift): (
-                page,
-                shift,
-            )
-            for page, shift in todo
+            pool.submit(run, root, page, read(root, page), shift): name
+            for name, (page, shift) in todo.items()
         }
         for future in as_completed(futures):
-            page, shift = futures[future]
-            done = future.result()
-            failures = done.failures
-            if done.error:
-                failures.append(done.error.strip().splitlines()[0])
-            entry = found[name(page, shift)] = {
-                "digest": digests[page],
-                "failures": failures,
-                "seconds": round(done.seconds, 1),
+            name, done = futures[future], future.result()
+            # What ended the run, and no cell's exception, in its first line.
+            ended = done.error.strip().splitlines()[:1]
+            found[name] = {
+                "digest": digests[done.page],
+                "failures": done.failures + ended,
+                "seconds": done.seconds,
             }
-            bar.write(line(name(page, shift), entry))
-            bar.update()
             replace(file, json.dumps(found, indent=1))
+            bar.write(line(name, found[name]))
+            bar.update()
     except BaseException:
         pool.shutdown(wait=False, cancel_futures=True)
         stop()
@@ -101,11 +98,7 @@ def reseed(root: Path, pages: list[str], shifts: list[int], jobs: int) -> int:
     finally:
         bar.close()
     pool.shutdown()
-    for page, shift in wanted:
-        if (page, shift) not in todo:
-            entry = found[name(page, shift)]
-            print(line(name(page, shift), entry) + ", as found before")
-    return sum(bool(found[name(*x)]["failures"]) for x in wanted)
+    return sum(bool(found[name]["failures"]) for name in wanted)
 
 
 def main(root: Path, options: argparse.Namespace) -> int:
