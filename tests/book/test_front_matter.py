@@ -61,6 +61,13 @@ def test_the_parts_are_those_of_the_reading_order() -> None:
     assert [name for name in shown if name in captions] == captions
 
 
+def test_the_readme_lists_every_chapter_in_order() -> None:
+    rows = section(read("README.md"), "The chapters").splitlines()
+    linked = [m[1] for x in rows if (m := re.match(r"\| \[.*\]\((.*?)\)", x))]
+    chapters = [x for x in contents.chapters(ROOT) if "/lab_" not in x]
+    assert linked == [f"{page}.md" for page in chapters]
+
+
 @pytest.mark.parametrize("page", ["index.md", "README.md", "CONTRIBUTING.md"])
 def test_every_make_command_exists(page: str) -> None:
     targets = set(re.findall(r"^([a-z]+):", read("Makefile"), re.M))
