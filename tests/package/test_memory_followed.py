@@ -69,6 +69,15 @@ ADAPTED = {
 
 
 @pytest.fixture(autouse=True)
+def one_thread() -> Iterator[None]:
+    """Many threads have nothing to share out here, and wait for each other."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(before)
+
+
+@pytest.fixture(autouse=True)
 def as_on_a_gpu(monkeypatch) -> None:
     """Make dropout and autocast allocate what they allocate on a GPU."""
 
