@@ -8,12 +8,14 @@ CH ?=
 
 BIN := .venv/bin
 SITE := _build/html
-BOOK := $(BIN)/jupyter-book build . --builder html -W -n --keep-going -q
+# Modules, not scripts: these name the folder that .venv was made in, which
+# may have been copied or moved since. -E: no setting of the user's reaches it.
+RUN := $(BIN)/python -E -s
 SHELL := /bin/sh
 .DEFAULT_GOAL := book
 .DELETE_ON_ERROR:
-.PHONY: help book site test serve lab notebooks chapter lint format \
-        linkcheck lock assets clean
+.PHONY: help book site test unit serve lab notebooks chapter lint budget \
+        format linkcheck lock assets clean
 
 # How a recipe line ends: with a sentence that says what to do.
 say = || { printf '\n%s\n\n' "$(1)" >&2; exit 1; }
@@ -25,15 +27,20 @@ help: ## list the targets
 .venv/.installed: requirements.txt pyproject.toml
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' \
 	  $(call say,The book needs Python 3.11 or newer. Name one: make PYTHON=python3.12)
-	@test -x $(BIN)/python || $(PYTHON) -m venv .venv \
+	@case "$(TORCH)" in ''|cpu|auto|xpu|cu[0-9]*|rocm[0-9]*) ;; *) false; esac \
+	  $(call say,TORCH='$(TORCH)' is unknown. Allowed are cpu$(COMMA) auto and versions such as cu128.)
+	@# Without ensurepip there is a Python, but no pip: away with it.
+	@$(RUN) -m pip --version >/dev/null 2>&1 || { rm -rf .venv && \
+	  $(PYTHON) -m venv .venv; } || { rm -rf .venv; false; } \
 	  $(call say,Could not create .venv. On Debian and Ubuntu: apt install python3-venv)
 	@echo "installing the pinned packages into .venv (once, some minutes)"
 	@if [ -n "$(TORCH)" ]; then \
-	  $(BIN)/pip install -q $$(grep '^uv==' requirements.txt) && \
-	  VIRTUAL_ENV=.venv $(BIN)/uv pip install -q --torch-backend=$(TORCH) \
+	  $(RUN) -m pip install -q $$(grep '^uv==' requirements.txt) && \
+	  VIRTUAL_ENV=.venv $(RUN) -m uv pip install -q --torch-backend=$(TORCH) \
 	    $$(grep '^torch==' requirements.txt); fi \
-	  $(call say,Could not install PyTorch for '$(TORCH)'. Allowed are cpu$(COMMA) auto and CUDA versions such as cu128.)
-	@$(BIN)/pip install -q --disable-pip-version-check -r requirements.txt \
+	  $(call say,Could not install PyTorch for '$(TORCH)': see above. Is there a network connection$(COMMA) and does PyTorch offer it?)
+	@$(RUN) -m pip install -q --disable-pip-version-check \
+	  -r requirements.txt \
 	  $(call say,Could not install the packages. Is there a network connection? Then run make again: it goes on from here.)
 	@touch $@
 COMMA := ,
@@ -42,62 +49,55 @@ book: site ## execute the chapters, build the strict site (the default)
 	@echo "The book is in $(SITE)/index.html. To read it: make serve"
 
 site: .venv/.installed
-	@$(BIN)/python tools/execute.py --jobs $(JOBS) \
-	  $(call say,A chapter failed: see above. To work on it alone: make chapter CH=its_name)
-	@# After a failure Sphinx would forget its warnings: it starts anew.
-	@$(BOOK) > _build/sphinx.log 2>&1 || { cat _build/sphinx.log; \
-	  rm -rf _build/.doctrees; false; } \
-	  $(call say,The site was not built: every warning above is an error.)
+	@$(RUN) tools/book.py --jobs $(JOBS)
 
 test: site ## run all tests
-	@$(BIN)/python -m pytest -q $(ARGS)
+	@$(BIN)/python -m pytest -q -n $(JOBS) $(ARGS)
 
-serve: site ## read the book on 127.0.0.1, rebuilt and reloaded on change
-	@$(BIN)/python extensions/serve.py --port $(PORT)
+unit: .venv/.installed ## run the tests of the code, which need no built site
+	@$(BIN)/python -m pytest -q -n $(JOBS) -m "not site" \
+	  tests/package tests/explorables $(ARGS)
+
+serve: .venv/.installed ## read the book on 127.0.0.1, rebuilt and reloaded on change
+	@$(RUN) tools/serve.py --jobs $(JOBS) --port $(PORT)
 
 lab: .venv/.installed ## open the chapters in JupyterLab, as notebooks
 	@# A chapter opens as the notebook it is, in this environment alone.
-	@$(BIN)/jupytext-config \
+	@$(BIN)/python -m jupytext_config \
 	  --settings-file .venv/share/jupyter/lab/settings/overrides.json \
 	  set-default-viewer markdown myst
-	@$(BIN)/jupyter lab --notebook-dir=. --ServerApp.ip=127.0.0.1 \
+	@PYTHONPATH="$(CURDIR)" $(BIN)/python -m jupyterlab \
+	  --notebook-dir=. --ServerApp.ip=127.0.0.1 \
 	  --LabApp.news_url=None \
 	  --LabApp.check_for_updates_class=jupyterlab.NeverCheckForUpdate
 
 notebooks: site ## write runnable .ipynb files to _build/notebooks
-	@echo "The notebooks are in _build/notebooks:"; ls _build/notebooks
+	@echo "The notebooks are in _build/notebooks:"; ls _build/notebooks/
 
 chapter: .venv/.installed ## execute one chapter and show it: make chapter CH=svd
-	@test -f "chapters/$(CH).md" \
-	  $(call say,There is no chapter '$(CH)'. There are: $(basename $(notdir $(wildcard chapters/*.md))))
-	@$(BIN)/python tools/execute.py --force $(CH)
-	@$(MAKE) --no-print-directory site
+	@$(RUN) tools/execute.py --force "$(CH)"
+	@$(RUN) tools/book.py --jobs $(JOBS)
 	@$(BIN)/python -m webbrowser "file://$(CURDIR)/$(SITE)/chapters/$(CH).html" \
 	  || echo "Open $(SITE)/chapters/$(CH).html"
 
 lint: .venv/.installed ## check style, types and the GitHub workflows
 	@$(BIN)/ruff check . && $(BIN)/ruff format --check .
-	@$(BIN)/mypy
-	@$(BIN)/check-jsonschema --builtin-schema vendor.github-workflows \
-	  .github/workflows/*.yml
+	@$(BIN)/python -m mypy
+	@$(BIN)/python -m check_jsonschema \
+	  --builtin-schema vendor.github-workflows .github/workflows/*.yml
 	@$(BIN)/zizmor --offline --quiet .github/workflows
+
+budget: .venv/.installed ## print what each chapter spends of its budget
+	@$(RUN) tools/budget.py
 
 format: .venv/.installed ## format the Python code
 	@$(BIN)/ruff check --fix-only . ; $(BIN)/ruff format .
 
 linkcheck: .venv/.installed ## check the links to other sites (needs the network)
-	@$(BIN)/python tools/execute.py --jobs $(JOBS)
-	@$(BIN)/jupyter-book build . --builder linkcheck
+	@$(RUN) tools/book.py --jobs $(JOBS) --linkcheck
 
 lock: .venv/.installed ## refresh the pins in requirements.txt
-	@$(BIN)/python -m pip install -q uv
-	@{ echo "# Written by 'make lock' from requirements.in: every package, also"; \
-	  echo "# those that others pull in. CUDA's packages are missing on purpose:"; \
-	  echo "# a CUDA build of torch names the versions it needs."; \
-	  $(BIN)/uv pip compile -q --universal --python-version 3.11 --upgrade \
-	    --no-header --no-annotate requirements.in \
-	  | grep -vE '^(nvidia-|cuda-|triton)'; \
-	  echo "-e ."; } > requirements.new && mv requirements.new requirements.txt
+	@$(RUN) tools/lock.py
 
 assets: .venv/.installed ## rewrite the drawn figures and the explorables' data
 	@$(BIN)/python assets/explorables/stills.py

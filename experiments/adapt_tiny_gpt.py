@@ -14,25 +14,26 @@ all seeds then use it. The test text chooses nothing.
 
 from __future__ import annotations
 
-import argparse
-import json
-import platform
 from collections.abc import Iterator
-from pathlib import Path
 from typing import Any
 
+import provenance
 import torch
-from pretrain_tiny_gpt import ROOT, commit
 from torch import nn
 
 from lorabook import data
-from lorabook.layers import inject
+from lorabook.adapters import inject
 from lorabook.linalg import truncated_svd
-from lorabook.models import TinyGPT, bits_per_byte, load_tiny_gpt
+from lorabook.models import (
+    LINEARS,
+    TinyGPT,
+    bits_per_byte,
+    linear_maps,
+    load_tiny_gpt,
+)
 from lorabook.seeding import seed_all
 from lorabook.train import text_loss, train
 
-TARGETS = ("q", "k", "v", "o", "up", "down")
 RANKS = (1, 2, 4, 8, 16, 32)
 CUTS = (0, 1, 2, 4, 8, 16, 32, 64, 128)
 SEEDS = (0, 1, 2, 3, 4)
@@ -57,7 +58,7 @@ def adapt(
     method: str,
     lr: float,
     seed: int,
-    rank: int = 0,
+    r: int = 0,
     scaling: str = "",
     steps: int = STEPS,
 ) -> TinyGPT:
@@ -71,24 +72,16 @@ def adapt(
     if method == "lora":
         # LoRALinear divides by r: undone where another scaling is asked for.
         power = {"alpha/r": 0.0, "alpha/sqrt(r)": 0.5}[scaling]
-        inject(model, rank, ALPHA[scaling] * rank**power, TARGETS)
+        inject(model, r, ALPHA[scaling] * r**power, LINEARS)
     elif method == "matrices":
         model.requires_grad_(False)
-        for _, layer in maps(model):
+        for layer in linear_maps(model).values():
             layer.weight.requires_grad_(True)
     # Again, so that all methods see the same batches.
     seed_all(seed)
     loss = text_loss(model, data.corpus("code"), BATCH)
     train(loss, model.parameters(), steps, lr, **SETTINGS)
     return model
-
-
-def maps(model: nn.Module) -> Iterator[tuple[str, nn.Linear]]:
-    """Yield the linear maps of the blocks, with their names."""
-    for name, module in model.named_modules():
-        if name.rpartition(".")[2] in TARGETS:
-            assert isinstance(module, nn.Linear)
-            yield name, module
 
 
 def losses(model: nn.Module) -> Run:
@@ -108,14 +101,15 @@ def truncated(model: TinyGPT) -> dict[str, float]:
     Only the linear maps of the blocks move; the rest is as before training.
     """
     cut = load_tiny_gpt()
-    base = {name: layer.weight.clone() for name, layer in maps(cut)}
+    layers = linear_maps(cut)
+    base = {name: layer.weight.clone() for name, layer in layers.items()}
     parts = {
         name: truncated_svd((layer.weight - base[name]).double(), 128)
-        for name, layer in maps(model)
+        for name, layer in linear_maps(model).items()
     }
     found = {}
     for r in CUTS:
-        for name, layer in maps(cut):
+        for name, layer in layers.items():
             U, S, Vh = parts[name]
             update = (U[:, :r] * S[:r]) @ Vh[:r]
             layer.weight.copy_(base[name] + update.float())
@@ -134,7 +128,8 @@ def settings(done: list[Run]) -> Iterator[Run]:
         for lr in RATES[group["method"]]:
             yield group | {"lr": lr, "seed": 0}
         for seed in SEEDS[1:]:
-            yield group | {"lr": best_rate(done, group), "seed": seed}
+            lr = data.Results({"runs": done}).best_rate(**group)
+            yield group | {"lr": lr, "seed": seed}
     for r in RANKS:
         for lr in RATES["lora"]:
             yield {
@@ -144,16 +139,6 @@ def settings(done: list[Run]) -> Iterator[Run]:
                 "lr": lr,
                 "seed": 0,
             }
-
-
-def best_rate(done: list[Run], group: Run) -> float:
-    """Return the learning rate with the least validation loss, seed 0."""
-    tried = [
-        run
-        for run in done
-        if run["seed"] == 0 and group.items() <= run.items()
-    ]
-    return float(min(tried, key=lambda run: run["validation"])["lr"])
 
 
 def settings_used(steps: int) -> dict[str, Any]:
@@ -168,11 +153,12 @@ def settings_used(steps: int) -> dict[str, Any]:
 
 
 def execute(setting: Run, steps: int) -> Run:
-    """Return a setting together with what came out."""
+    """Return a setting together with what came out: nothing, if it failed."""
+    options = dict(setting)
     try:
-        model = adapt(**setting, steps=steps)
+        model = adapt(r=options.pop("rank", 0), **options, steps=steps)
     except FloatingPointError:
-        return setting | dict.fromkeys(("validation", "test", "docs"), 99.0)
+        return setting | dict.fromkeys(("validation", "test", "docs"))
     run = setting | losses(model)
     if setting["method"] == "matrices":
         run["truncated"] = truncated(model)
@@ -181,50 +167,39 @@ def execute(setting: Run, steps: int) -> Run:
 
 def main(arguments: list[str] | None = None) -> None:
     """Run the command line."""
-    parser = argparse.ArgumentParser(description=(__doc__ or "").split(".")[0])
+    parser = provenance.parser(
+        __doc__, provenance.ASSETS / "results" / "adaptation.json"
+    )
     parser.add_argument("--steps", type=int, default=STEPS)
     parser.add_argument("--limit", type=int, help="stop after so many runs")
-    parser.add_argument(
-        "--out",
-        type=Path,
-        default=ROOT / "assets" / "results" / "adaptation.json",
-    )
     options = parser.parse_args(arguments)
     if options.steps < 1:
         parser.error(f"--steps needs 1 or more, got {options.steps}")
-    options.out.parent.mkdir(parents=True, exist_ok=True)
     torch.set_num_threads(1)
-    found: dict[str, Any] = {
-        "provenance": {
-            "command": "python experiments/adapt_tiny_gpt.py "
-            f"--steps {options.steps}",
-            "commit": commit(),
-            "settings": settings_used(options.steps),
-            "python": platform.python_version(),
-            "torch": torch.__version__,
-            "device": "CPU, 1 thread",
-        },
+    try:
+        about = provenance.record(
+            f"python experiments/adapt_tiny_gpt.py --steps {options.steps}",
+            settings_used(options.steps),
+            (options.out,),
+            options.allow_dirty,
+        )
+        done = provenance.resume(options.out, about)
+    except provenance.Refused as error:
+        parser.error(str(error))
+    found = {
+        "provenance": about,
         "base": losses(load_tiny_gpt()),
-        "runs": [],
+        "runs": done,
     }
-    if options.out.exists():
-        before = json.loads(options.out.read_text("utf8"))
-        # What other settings gave would be taken for what these give.
-        if before["provenance"]["settings"] != settings_used(options.steps):
-            parser.error(f"{options.out.name} has runs with other settings")
-        found["runs"] = before["runs"]
-    done = found["runs"]
     for count, setting in enumerate(settings(done)):
         if count == options.limit:
             break
         if any(setting.items() <= run.items() for run in done):
             continue
         run = execute(setting, options.steps)
-        done.append(run)
         print(*run.values(), flush=True)
-        part = options.out.with_suffix(".part")
-        part.write_text(json.dumps(found, indent=1) + "\n", encoding="utf8")
-        part.replace(options.out)
+        done.append(run | {"commit": about["commit"]})
+        provenance.write(options.out, found)
 
 
 if __name__ == "__main__":

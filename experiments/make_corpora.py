@@ -17,8 +17,6 @@ repetitions are dropped first, and what is left is split afterwards.
 from __future__ import annotations
 
 import hashlib
-import json
-import platform
 import re
 import shutil
 import sysconfig
@@ -26,7 +24,8 @@ from collections.abc import Iterable, Iterator
 from pathlib import Path
 from pydoc_data.topics import topics
 
-FOLDER = Path(__file__).resolve().parents[1] / "assets" / "data"
+import provenance
+
 STDLIB = Path(sysconfig.get_paths()["stdlib"])
 SPLITS = ("train", "validation", "test")
 WORDS = 8  # of a shingle: that many equal words in a row are no accident
@@ -101,32 +100,46 @@ def join(dealt: Iterable[tuple[str, str]]) -> dict[str, str]:
     return texts
 
 
-def main() -> None:
-    """Write the files and their provenance."""
-    FOLDER.mkdir(parents=True, exist_ok=True)
-    files = {}
-    for corpus, texts in (("docs", docs()), ("code", code())):
-        for split, text in texts.items():
-            content = text.encode()
-            name = f"python_{corpus}.{split}.txt"
-            (FOLDER / name).write_bytes(content)
-            files[name] = {
-                "bytes": len(content),
-                "sha256": hashlib.sha256(content).hexdigest(),
-            }
-            print(f"{name}: {len(content):,} bytes")
-    shutil.copy(STDLIB / "LICENSE.txt", FOLDER / "LICENSE-PSF.txt")
-    provenance = {
-        "command": "python experiments/make_corpora.py",
-        "python": platform.python_version(),
-        "docs": "pydoc_data.topics",
-        "code": "the first 12 KiB of each top-level module of the "
-        "standard library",
-        "licence": "LICENSE-PSF.txt",
-        "files": files,
+def main(arguments: list[str] | None = None) -> None:
+    """Run the command line: write the files and their provenance."""
+    parser = provenance.parser(__doc__, provenance.ASSETS / "data")
+    options = parser.parse_args(arguments)
+    folder: Path = options.out
+    texts = {
+        f"python_{corpus}.{split}.txt": text.encode()
+        for corpus, parts in (("docs", docs()), ("code", code()))
+        for split, text in parts.items()
     }
-    text = json.dumps(provenance, indent=2) + "\n"
-    (FOLDER / "corpora.json").write_text(text, encoding="utf8")
+    licence, index = folder / "LICENSE-PSF.txt", folder / "corpora.json"
+    own = [licence, index, *(folder / name for name in texts)]
+    settings = {
+        "docs": "pydoc_data.topics",
+        "code": f"the first {FILE_BYTES // 1024} KiB of each top-level "
+        "module of the standard library",
+        "words of a shingle": WORDS,
+        "paragraphs of docs that stay together": DOCS_GROUP,
+    }
+    try:
+        about = provenance.record(
+            "python experiments/make_corpora.py",
+            settings,
+            own,
+            options.allow_dirty,
+        )
+    except provenance.Refused as error:
+        parser.error(str(error))
+    folder.mkdir(parents=True, exist_ok=True)
+    files = {}
+    for name, content in texts.items():
+        (folder / name).write_bytes(content)
+        files[name] = {
+            "bytes": len(content),
+            "sha256": hashlib.sha256(content).hexdigest(),
+        }
+        print(f"{name}: {len(content):,} bytes")
+    shutil.copy(STDLIB / "LICENSE.txt", licence)
+    found = {"provenance": about, "licence": licence.name, "files": files}
+    provenance.write(index, found)
 
 
 if __name__ == "__main__":

@@ -5,7 +5,7 @@
 writes ``assets/checkpoints/tiny_gpt.safetensors`` and, beside it, a JSON file
 that says how it came about. On two quiet cores that takes some ten minutes.
 A run that is cut off goes on where it was when the same command is given
-again.
+again, at the same commit.
 
 AdamW and not Muon, with which a model of this size learns faster: Muon makes
 the singular values of a weight nearly equal, and later chapters look at them.
@@ -13,16 +13,13 @@ the singular values of a weight nearly equal, and later chapters look at them.
 
 from __future__ import annotations
 
-import argparse
 import hashlib
-import json
 import math
-import platform
-import subprocess
 from functools import partial
 from pathlib import Path
 from typing import Any
 
+import provenance
 import torch
 from safetensors.torch import save_file
 from torch import Tensor
@@ -32,7 +29,6 @@ from lorabook.models import TinyGPT, bits_per_byte
 from lorabook.seeding import seed_all
 from lorabook.train import text_loss, train
 
-ROOT = Path(__file__).resolve().parents[1]
 SEED, BATCH = 0, 16
 SETTINGS: dict[str, Any] = {"lr": 3e-3, "warmup": 50, "clip": 1.0}
 ADAMW: dict[str, Any] = {"weight_decay": 0.1, "betas": (0.9, 0.99)}
@@ -55,35 +51,33 @@ def pretrain(steps: int, resume: Path | None) -> tuple[TinyGPT, Tensor]:
     return model, history
 
 
-def commit() -> str:
-    """Return the commit whose files are used, marked if they differ."""
-    done = subprocess.run(
-        ["git", "describe", "--always", "--dirty", "--abbrev=40"],
-        cwd=ROOT,
-        capture_output=True,
-        text=True,
-        check=False,
-    )
-    return done.stdout.strip() or "unknown"
-
-
 def main(arguments: list[str] | None = None) -> None:
     """Run the command line."""
-    parser = argparse.ArgumentParser(description=(__doc__ or "").split(".")[0])
+    parser = provenance.parser(__doc__, provenance.ASSETS / "checkpoints")
     parser.add_argument("--steps", type=int, default=3000)
-    parser.add_argument(
-        "--out", type=Path, default=ROOT / "assets" / "checkpoints"
-    )
     options = parser.parse_args(arguments)
     if options.steps < 1:
         parser.error(f"--steps needs 1 or more, got {options.steps}")
-    options.out.mkdir(parents=True, exist_ok=True)
     file = options.out / "tiny_gpt.safetensors"
-
-    version = commit()
-    model, history = pretrain(
-        options.steps, options.out / "tiny_gpt.run.safetensors"
-    )
+    try:
+        about = provenance.record(
+            f"python experiments/pretrain_tiny_gpt.py --steps {options.steps}",
+            {
+                "seed": SEED,
+                "steps": options.steps,
+                "batch": BATCH,
+                **SETTINGS,
+                **ADAMW,
+            },
+            (file, file.with_suffix(".json")),
+            options.allow_dirty,
+        )
+    except provenance.Refused as error:
+        parser.error(str(error))
+    options.out.mkdir(parents=True, exist_ok=True)
+    # Half a run from another commit must not become the whole of this one.
+    half = options.out / f"tiny_gpt.{about['commit'][:12]}.run.safetensors"
+    model, history = pretrain(options.steps, half)
     # Half the bytes. The losses below are those of the stored weights.
     stored = {k: v.half() for k, v in model.state_dict().items()}
     save_file(stored, file)
@@ -94,29 +88,20 @@ def main(arguments: list[str] | None = None) -> None:
         "docs test": data.corpus("docs", "test"),
         "code test": data.corpus("code", "test"),
     }
-    losses = {
-        name: round(bits_per_byte(model, text), 4)
-        for name, text in texts.items()
-    }
-    provenance = {
-        "command": "python experiments/pretrain_tiny_gpt.py "
-        f"--steps {options.steps}",
-        "commit": version,
-        "seed": SEED,
-        "settings": {"batch": BATCH, **SETTINGS, **ADAMW},
+    found = {
+        "provenance": about,
         "parameters": sum(p.numel() for p in model.parameters()),
-        "python": platform.python_version(),
-        "torch": torch.__version__,
-        "device": f"CPU, {torch.get_num_threads()} threads",
         "final training loss, mean of 100 batches, bits per byte": round(
             history[-100:].mean().item() / math.log(2), 4
         ),
-        "bits per byte": losses,
+        "bits per byte": {
+            name: round(bits_per_byte(model, text), 4)
+            for name, text in texts.items()
+        },
         "sha256": hashlib.sha256(file.read_bytes()).hexdigest(),
     }
-    text = json.dumps(provenance, indent=2) + "\n"
-    file.with_suffix(".json").write_text(text, encoding="utf8")
-    print(text)
+    provenance.write(file.with_suffix(".json"), found)
+    print(provenance.as_text(found))
 
 
 if __name__ == "__main__":

@@ -17,36 +17,28 @@ every fifth piece of it has to do: there are 16 losses for each of 24 maps.
 
 from __future__ import annotations
 
-import argparse
-import json
-import platform
-import re
 import sys
-from pathlib import Path
 from typing import Any
 
+import provenance
 import torch
-from adapt_tiny_gpt import (
-    BATCH,
-    CUTS,
-    SETTINGS,
-    STEPS,
-    adapt,
-    best_rate,
-    maps,
-)
-from pretrain_tiny_gpt import ROOT, commit
+from adapt_tiny_gpt import BATCH, CUTS, SETTINGS, STEPS, adapt
 from torch import Tensor
 
 from lorabook import data
 from lorabook.linalg import SVD, truncated_svd
-from lorabook.models import TinyGPT, bits_per_byte, load_tiny_gpt
+from lorabook.models import (
+    TinyGPT,
+    bits_per_byte,
+    linear_maps,
+    load_tiny_gpt,
+)
+from lorabook.seeding import generator
 
 METHOD, SEED, NOISE_SEED = "matrices", 0, 0
 FULL = CUTS[-1]
 # Pieces of eight windows; every fifth is read, spread over the whole text.
 PIECE, EVERY = 1024, 5
-RESULTS = ROOT / "assets" / "results"
 
 Weights = dict[str, Tensor]
 
@@ -54,13 +46,14 @@ Weights = dict[str, Tensor]
 def weights(model: TinyGPT) -> Weights:
     """Return the weights of the linear maps, as float64."""
     return {
-        name: layer.weight.detach().double() for name, layer in maps(model)
+        name: layer.weight.detach().double()
+        for name, layer in linear_maps(model).items()
     }
 
 
-def noise_like(M: Tensor, generator: torch.Generator) -> Tensor:
+def noise_like(M: Tensor, draw: torch.Generator) -> Tensor:
     """Return a Gaussian matrix of the shape and the norm of `M`."""
-    noise = torch.randn(M.shape, generator=generator, dtype=M.dtype)
+    noise = torch.randn(M.shape, generator=draw, dtype=M.dtype)
     scaled: Tensor = noise * (M.norm() / noise.norm())
     return scaled
 
@@ -78,12 +71,13 @@ def spread(text: Tensor) -> Tensor:
 
 
 @torch.no_grad()
-def loss(before: Weights, updates: Weights, text: Tensor) -> float:
+def loss(
+    model: TinyGPT, before: Weights, updates: Weights, text: Tensor
+) -> float:
     """Return bits per byte with these updates; other maps have none."""
-    model = load_tiny_gpt()
-    for name, layer in maps(model):
-        if name in updates:
-            layer.weight.copy_(before[name] + updates[name])
+    for name, layer in linear_maps(model).items():
+        W = before[name]
+        layer.weight.copy_(W + updates[name] if name in updates else W)
     return bits_per_byte(model, text)
 
 
@@ -97,40 +91,43 @@ def progress(sentence: str) -> None:
     print(sentence, file=sys.stderr, flush=True)
 
 
-def measure(tuned: TinyGPT, text: Tensor) -> dict[str, Any]:
+def taken_apart(tuned: TinyGPT, text: Tensor) -> dict[str, Any]:
     """Return spectra and losses."""
-    before, after = weights(load_tiny_gpt()), weights(tuned)
+    model = load_tiny_gpt()
+    before, after = weights(model), weights(tuned)
     update = {name: after[name] - W for name, W in before.items()}
     parts = {name: truncated_svd(M, FULL) for name, M in update.items()}
     together = {}
     for r in CUTS:
         cuts = {name: cut(part, r) for name, part in parts.items()}
-        together[str(r)] = loss(before, cuts, text)
+        together[str(r)] = loss(model, before, cuts, text)
         progress(f"all at rank {r}: {together[str(r)]:.4f} bits per byte")
     some = spread(text)
     found: dict[str, Any] = {
         "all": together,
         "few": {
             "bytes": len(some),
-            "before": loss(before, {}, some),
-            "after": loss(before, update, some),
+            "before": loss(model, before, {}, some),
+            "after": loss(model, before, update, some),
         },
         "layers": {},
     }
-    generator = torch.Generator().manual_seed(NOISE_SEED)
+    draw = generator(NOISE_SEED)
     for name, M in update.items():
         alone = {
-            str(r): loss(before, {name: cut(parts[name], r)}, some)
+            str(r): loss(model, before, {name: cut(parts[name], r)}, some)
             for r in CUTS[1:]
         }
         among = {
-            str(r): loss(before, update | {name: cut(parts[name], r)}, some)
+            str(r): loss(
+                model, before, update | {name: cut(parts[name], r)}, some
+            )
             for r in CUTS[:-1]
         }
         found["layers"][name] = {
             "update": rounded(M),
             "weight": rounded(before[name]),
-            "noise": rounded(noise_like(M, generator)),
+            "noise": rounded(noise_like(M, draw)),
             # What no cut changes was measured once.
             "alone": {"0": found["few"]["before"], **alone},
             "among": {**among, str(FULL): found["few"]["after"]},
@@ -140,60 +137,47 @@ def measure(tuned: TinyGPT, text: Tensor) -> dict[str, Any]:
     return found
 
 
-def as_text(found: dict[str, Any]) -> str:
-    """Return JSON, each spectrum on a line of its own."""
-    text = json.dumps(found, indent=1)
-    text = re.sub(r"(?<=\[)\s+|\s+(?=\])", "", text)
-    return re.sub(r",\s+(?=\d)", ", ", text) + "\n"
-
-
 def main(arguments: list[str] | None = None) -> None:
     """Run the command line."""
-    parser = argparse.ArgumentParser(description=(__doc__ or "").split(".")[0])
+    parser = provenance.parser(
+        __doc__, provenance.ASSETS / "results" / "update_spectra.json"
+    )
     parser.add_argument("--steps", type=int, default=STEPS)
     parser.add_argument(
         "--bytes", type=int, help="use only so much of the test text"
-    )
-    parser.add_argument(
-        "--out", type=Path, default=RESULTS / "update_spectra.json"
     )
     options = parser.parse_args(arguments)
     if options.steps < 1:
         parser.error(f"--steps needs 1 or more, got {options.steps}")
     if options.bytes is not None and options.bytes < PIECE:
         parser.error(f"--bytes needs {PIECE} or more, got {options.bytes}")
-    options.out.parent.mkdir(parents=True, exist_ok=True)
     torch.set_num_threads(1)
-    version = commit()
-    tried = json.loads((RESULTS / "adaptation.json").read_text("utf8"))["runs"]
-    lr = best_rate(tried, {"method": METHOD})
+    lr = data.results("adaptation").best_rate(method=METHOD)
     text = data.corpus("code", "test")[: options.bytes]
     command = f"python experiments/update_spectra.py --steps {options.steps}"
     if options.bytes is not None:
         command += f" --bytes {options.bytes}"
-    found = {
-        "provenance": {
-            "command": command,
-            "commit": version,
-            "settings": {
-                "method": METHOD,
-                "seed": SEED,
-                "lr": lr,
-                "steps": options.steps,
-                "batch": BATCH,
-                "optimizer": "Adam, linear decay",
-                **SETTINGS,
-                "noise seed": NOISE_SEED,
-                "bytes of test text": len(text),
-                "for one layer": f"every {EVERY}th piece of {PIECE} bytes",
-            },
-            "python": platform.python_version(),
-            "torch": torch.__version__,
-            "device": "CPU, 1 thread",
-        },
-        **measure(adapt(METHOD, lr, SEED, steps=options.steps), text),
+    settings = {
+        "method": METHOD,
+        "seed": SEED,
+        "lr": lr,
+        "steps": options.steps,
+        "batch": BATCH,
+        "optimizer": "Adam, linear decay",
+        **SETTINGS,
+        "noise seed": NOISE_SEED,
+        "bytes of test text": len(text),
+        "for one layer": f"every {EVERY}th piece of {PIECE} bytes",
     }
-    options.out.write_text(as_text(found), encoding="utf8")
+    try:
+        about = provenance.record(
+            command, settings, (options.out,), options.allow_dirty
+        )
+    except provenance.Refused as error:
+        parser.error(str(error))
+    tuned = adapt(METHOD, lr, SEED, steps=options.steps)
+    found = {"provenance": about, **taken_apart(tuned, text)}
+    provenance.write(options.out, found)
 
 
 if __name__ == "__main__":

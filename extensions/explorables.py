@@ -11,7 +11,6 @@ can use::
 
 from __future__ import annotations
 
-import os
 import re
 from typing import Any, ClassVar
 
@@ -81,9 +80,6 @@ def add_files(
 
 def setup(app: Sphinx) -> dict[str, Any]:
     """Register the directive and the loader."""
-    # Kernels that Sphinx itself starts inherit it: `show` then writes the
-    # element alone.
-    os.environ["LORABOOK_SITE"] = "1"
     app.add_directive("explorable", ExplorableDirective)
     app.connect("html-page-context", add_files)
     return {"parallel_read_safe": True, "parallel_write_safe": True}

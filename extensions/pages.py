@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
 import re
 from collections.abc import Iterator
 from pathlib import Path
@@ -17,6 +16,7 @@ from typing import Any
 from xml.etree import ElementTree
 
 from docutils import nodes
+from myst_nb.ext.glue.utils import PendingGlueReference
 from sphinx.application import Sphinx
 from sphinx.config import Config
 from sphinx.environment import BuildEnvironment
@@ -26,10 +26,7 @@ PREVIEW = "http://127.0.0.1:8000/"  # where `make serve` shows the book
 
 def name_addresses(app: Sphinx, config: Config) -> None:
     """Derive every address from the repository's name, if it has one."""
-    repository = config.launch_repository or os.environ.get(
-        "GITHUB_REPOSITORY", ""
-    )
-    config.launch_repository = repository
+    repository = config.launch_repository
     base, prefix = PREVIEW, "/"
     if repository:
         owner, name = repository.split("/")
@@ -108,25 +105,52 @@ def drop_duplicate_handlers(app: Sphinx) -> None:
             handlers["singlehtml"].setdefault(node, functions)
 
 
-def find_renumbered(app: Sphinx, env: BuildEnvironment) -> list[str]:
-    """Return every page when a title, a number or the order changed.
+def note_quotes(app: Sphinx, doctree: nodes.document) -> None:
+    """Remember of which other pages a page quotes computed numbers."""
+    found = {x.refdoc for x in doctree.findall(PendingGlueReference)}
+    app.env.metadata[app.env.docname]["quotes"] = sorted(found)
 
-    Sidebars and cross-references quote them, and Sphinx does not follow
-    those.
+
+def names(env: BuildEnvironment) -> str:
+    """Return all of a page that another page may quote or refer to.
+
+    Titles, numbers, labels, terms, works, and the computed numbers that are
+    quoted across pages. An edited sentence is not among it.
     """
-    del app
-    titles = {page: env.titles[page].astext() for page in env.found_docs}
-    names = repr(
+    cited = env.get_domain("cite").data["citations"]
+    quoted = {
+        x for page in env.metadata.values() for x in page.get("quotes", ())
+    }
+    folder = Path(env.mystnb_config.output_folder)  # type: ignore[attr-defined]
+    numbers = [(x, folder / f"{x}.glue.json") for x in sorted(quoted)]
+    return repr(
         [
-            sorted(titles.items()),
+            # Pages, sections, figures, terms ... of all domains.
+            *(sorted(domain.get_objects()) for domain in env.domains.values()),
+            sorted(env.get_domain("math").data["objects"].items()),
+            sorted(getattr(env, "proof_list", {}).items()),
+            sorted((x.key, x.formatted_entry.label, x.entry) for x in cited),
             sorted(env.toctree_includes.items()),
             sorted(env.toc_secnumbers.items()),
             sorted(env.toc_fignumbers.items()),
+            [(x, y.read_bytes()) for x, y in numbers if y.exists()],
         ]
     )
+
+
+def find_affected(app: Sphinx, env: BuildEnvironment) -> list[str]:
+    """Return every page when something changed that others may refer to.
+
+    Sphinx does not follow references: it would leave old titles on pages
+    whose text is unchanged, and links to labels that are gone. All pages are
+    written again, not read: what they refer to is looked up while writing,
+    and what is not found is a warning.
+    """
+    del app
+    now = names(env)
     before = getattr(env, "lorabook_names", "")
-    env.lorabook_names = names  # type: ignore[attr-defined]
-    return sorted(env.found_docs) if names != before else []
+    env.lorabook_names = now  # type: ignore[attr-defined]
+    return sorted(env.found_docs) if now != before else []
 
 
 def describe_page(
@@ -189,17 +213,14 @@ def write_sitemap(app: Sphinx, exception: Exception | None) -> None:
 
 def setup(app: Sphinx) -> dict[str, Any]:
     """Register the extension."""
-    # A chapter edited between its execution and this build is executed by
-    # MyST-NB, in kernels that inherit this; see execute.py.
-    os.environ.setdefault("LORABOOK_SITE", "1")
-    os.environ.setdefault("OMP_NUM_THREADS", "1")
-    app.add_config_value("launch_repository", "", "env", types=[str])
+    app.setup_extension("repository")
     app.connect("config-inited", name_addresses, priority=100)
     app.connect("builder-inited", drop_duplicate_handlers)
     app.connect("env-get-outdated", find_outdated)
     app.connect("html-page-context", describe_page, priority=899)
+    app.connect("doctree-read", note_quotes)
     # After Sphinx has given its numbers.
-    app.connect("env-get-updated", find_renumbered, priority=900)
+    app.connect("env-get-updated", find_affected, priority=900)
     app.connect("build-finished", remove_old_pages)
     app.connect("build-finished", write_sitemap)
     return {"version": "1", "parallel_read_safe": True}

@@ -9,27 +9,34 @@ from __future__ import annotations
 
 import itertools
 import re
-from collections.abc import Iterable
+import shutil
+import zlib
+from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import pydata_sphinx_theme
-import tinycss2
-from fontTools import subset
-from fontTools.ttLib import TTFont
+from cuts import Cuts, cut_font, cut_style, names_in, shown_by
 from PIL import Image
 from sphinx.application import Sphinx
+from sphinx.builders import Builder
 from sphinx.errors import ExtensionError
+from sphinx.util import logging
+from typeset import write_fonts
 
+LOGGER = logging.getLogger(__name__)
 ICONS = Path(pydata_sphinx_theme.__file__).parent.joinpath(
     "theme/pydata_sphinx_theme/static/vendor/fontawesome/webfonts"
 )
+
+LARGE = 5000  # bytes; smaller style sheets are left alone
 
 # What to change in every written page, and why.
 REPAIRS = [
     # 1.5 MB of script to draw icons that the style sheet draws as well.
     (
-        r"\s*<!-- So that users can add custom icons -->"
+        r"<!-- So that users can add custom icons -->"
         r'\s*<script defer src="[^"]*fontawesome\.js[^"]*"></script>',
         "",
     ),
@@ -39,7 +46,7 @@ REPAIRS = [
     ),
     # The themes repeat the viewport, which Sphinx writes with "1.0".
     (
-        r'\s*<meta name="viewport" content="[^"]*initial-scale=1" ?/>',
+        r'<meta name="viewport" content="[^"]*initial-scale=1" ?/>',
         "",
     ),
     # A notebook would otherwise open in the tab, as JSON.
@@ -76,7 +83,7 @@ REPAIRS = [
 LIGHTEN = [
     # The theme loads the search index with every page, however long the book.
     (
-        r'\s*<script src="[^"]*(?:searchtools|language_data|searchindex)\.js'
+        r'<script src="[^"]*(?:searchtools|language_data|searchindex)\.js'
         r'[^"]*"></script>',
         "",
     ),
@@ -124,28 +131,112 @@ def repair_script(site: Path) -> None:
                     "look at SCRIPT_REPAIRS after an update of the theme"
                 )
             text = text.replace(old, new)
-    file.write_text(text, encoding="utf8")
+    write(file, text)
 
 
-def repair_pages(app: Sphinx, exception: Exception | None) -> None:
-    """Repair the written pages, and trim what they load."""
+def write(path: Path, text: str) -> None:
+    """Write a file, unless it says that already."""
+    if path.read_text(encoding="utf8") != text:
+        path.write_text(text, encoding="utf8")
+
+
+@dataclass
+class Used:
+    """What pages and scripts name, and so have to be given."""
+
+    names: set[str] = field(default_factory=set)  # of classes and ids
+    styles: set[str] = field(default_factory=set)  # that stand in the page
+
+    def by_page(self, text: str) -> None:
+        """Add what a page names."""
+        found = set(re.findall(r"""\b(?:class|id)=["']([^"']*)""", text))
+        self.names.update(*map(str.split, found))
+        self.styles.update(re.findall(r"<style>(.*?)</style>", text, re.S))
+
+    def by_script(self, text: str) -> None:
+        """Add every word of a script: it may make any of them a class."""
+        self.names.update(re.findall(r"[A-Za-z_][\w-]*", text))
+
+
+def clear(app: Sphinx, builder: Builder) -> None:
+    """Remove the site's scripts, styles and pictures before they are copied.
+
+    Sphinx copies all of them whenever it writes a page, but it never removes
+    what is no more among them.
+    """
+    if builder.format == "html":
+        shutil.rmtree(Path(app.outdir) / "_static", ignore_errors=True)
+
+
+def finish(app: Sphinx, exception: Exception | None) -> None:
+    """Repair the written pages, and trim what they load.
+
+    Each page is read once. To do all this again changes nothing.
+    """
     if exception or app.builder.format != "html":
         return
     site = Path(app.outdir)
-    for page in site.rglob("*.html"):
-        text = repaired = page.read_text(encoding="utf8")
-        rules = REPAIRS + (LIGHTEN if page.name != "search.html" else [])
-        for pattern, replacement in rules:
-            repaired = re.sub(pattern, replacement, repaired, flags=re.S)
-        repaired = size_images(page, repaired)
-        if repaired != text:
-            page.write_text(repaired, encoding="utf8")
-    cut_icons(site)
-    trim_styles(site)
-    repair_script(site)
-    script = site / "_static/scripts/fontawesome.js"
+    static, cuts = site / "_static", Cuts(site.parent / "cuts")
+    script = static / "scripts/fontawesome.js"
     for unused in [script, *script.parent.glob("*.map")]:
         unused.unlink(missing_ok=True)
+    repair_script(site)
+    used, pages = Used(), {}
+    for path in sorted(site.rglob("*.html")):
+        if "_static" not in path.relative_to(site).parts:
+            before = path.read_text(encoding="utf8")
+            text = size_images(path, repair(path.stem, before))
+            pages[path] = before, text
+            used.by_page(text)
+    for path in static.rglob("*.js"):
+        used.by_script(path.read_text(encoding="utf8", errors="ignore"))
+    styles = trim_styles(static, used.names, cuts)
+    cut_icons(static, styles, cuts)
+    write_fonts(site, used.styles, cuts)
+    cuts.forget()
+    versions = {
+        f"_static/{path.relative_to(static).as_posix()}": version(path)
+        for path in static.rglob("*.*")
+        if path.suffix in (".css", ".js")
+    }
+    for path, (before, text) in pages.items():
+        name = path.relative_to(site).as_posix()
+        if (new := with_versions(name, text, versions)) != before:
+            path.write_text(new, encoding="utf8")
+
+
+def repair(name: str, text: str) -> str:
+    """Apply the repairs to a page."""
+    for pattern, replacement in REPAIRS + LIGHTEN * (name != "search"):
+        text = re.sub(pattern, replacement, text, flags=re.S)
+    return text
+
+
+def version(path: Path) -> str:
+    """Return a checksum of a file, as Sphinx takes it."""
+    return f"{zlib.crc32(path.read_bytes()):08x}"
+
+
+def with_versions(page: str, text: str, versions: dict[str, str]) -> str:
+    """Let every address of a script or a style sheet say its version.
+
+    A browser then loads again what has changed, and nothing else. Sphinx
+    writes most of them, but before the files are trimmed, or even there. A
+    page that loads what is not there is warned of.
+    """
+
+    def versioned(match: re.Match[str]) -> str:
+        start, up, file = match.groups()
+        if file not in versions:
+            LOGGER.warning("loads %s, which is not there", file, location=page)
+            return match[0]
+        return f'{start}{up}{file}?v={versions[file]}"'
+
+    pattern = (
+        r'((?:href|src)=")((?:\.\./)*|/[^":?]*?)'
+        r'(_static/[^"?]*\.(?:css|js))(?:\?[^"]*)?"'
+    )
+    return re.sub(pattern, versioned, text)
 
 
 def size_images(page: Path, text: str) -> str:
@@ -183,129 +274,37 @@ def size_images(page: Path, text: str) -> str:
     )
 
 
-def cut_icons(site: Path) -> None:
-    """Cut the icon fonts (160 kB) to the icons that the pages show."""
-    folder = site / "_static/vendor/fontawesome/webfonts"
-    fonts = [
-        font
-        for font in folder.glob("*.woff2")
-        # Sphinx copies the theme's fonts anew when it writes pages.
-        if font.stat().st_size == (ICONS / font.name).stat().st_size
-    ]
-    if not fonts:
-        return
-    styles = "".join(
-        path.read_text(encoding="utf8")
-        for path in (site / "_static").rglob("*.css")
-    )
-    code_of: dict[str, int] = {}
-    rule = r'((?:\.fa-[\w-]+(?:::?before)?,?\s*)+)\{[^}]*?"\\([0-9a-f]{2,5})'
-    for names, code in re.findall(rule, styles):
-        for name in re.findall(r"fa-([\w-]+)", names):
-            code_of[name] = int(code, 16)
-    used = set()
-    for path in site.rglob("*.html"):
-        text = path.read_text(encoding="utf8")
-        used.update(re.findall(r"\bfa-([\w-]+)", text))
-    for path in (site / "_static").rglob("*.js"):
-        text = path.read_text(encoding="utf8", errors="ignore")
-        used.update(re.findall(r"\bfa-([\w-]+)", text))
-    codes = {code_of[name] for name in used if name in code_of}
-    # Icons that style sheets name directly, as for admonitions and links.
-    rest = re.sub(r"\.fa-[^{}]*\{[^}]*\}", "", styles)
-    direct = r'(?:--pst-icon-[\w-]+|content):\s*"\\([0-9a-f]{3,5})'
-    codes.update(int(code, 16) for code in re.findall(direct, rest))
-    for path in fonts:
-        font = TTFont(path)
-        cut = subset.Subsetter(subset.Options(flavor="woff2"))
-        cut.populate(unicodes=sorted(codes))
-        cut.subset(font)
-        font.flavor = "woff2"
-        font.save(path)
+def trim_styles(static: Path, names: set[str], cuts: Cuts) -> str:
+    """Trim the large style sheets; return what they say, all together."""
+    styles = []
+    for path in sorted(static.rglob("*.css")):
+        css = path.read_text(encoding="utf8")
+        if len(css) > LARGE:
+            wanted = sorted(names_in(css) & names)
+            cut = partial(cut_style, css, names)
+            css = cuts(css.encode(), repr(wanted), cut).decode()
+            write(path, css)
+        styles.append(css)
+    return "".join(styles)
 
 
-TRIMMED = "/* Rules that no page of the book needs are left out. */\n"
-LARGE = 5000  # bytes; smaller style sheets are left alone
+def cut_icons(static: Path, styles: str, cuts: Cuts) -> None:
+    """Cut the icon fonts (160 kB) to the icons that the trimmed styles show.
 
-
-def trim_styles(site: Path) -> None:
-    """Leave out of large style sheets what no page and no script can use.
-
-    A rule goes when it names a class or an id that stands nowhere in a page
-    or a script of the site, not even as a part of a text.
+    Style sheets name an icon by its code or by the character itself.
     """
-    sheets = {
-        path: text
-        for path in (site / "_static").rglob("*.css")
-        if len(text := path.read_text(encoding="utf8")) > LARGE
-        and not text.startswith(TRIMMED)
-    }
-    if not sheets:
-        return
-    words: set[str] = set()
-    scripts = (site / "_static").rglob("*.js")
-    for path in [*site.rglob("*.html"), *scripts]:
-        text = path.read_text(encoding="utf8", errors="ignore")
-        words.update(re.findall(r"[A-Za-z_][\w-]*", text))
-    for path, text in sheets.items():
-        rules = tinycss2.parse_stylesheet(
-            text, skip_comments=True, skip_whitespace=True
+    icons = sorted(shown_by(styles))
+    for path in (static / "vendor/fontawesome/webfonts").glob("*.woff2"):
+        file = ICONS / path.name
+        made = cuts(
+            file.read_bytes(), repr(icons), partial(cut_font, file, icons)
         )
-        path.write_text(TRIMMED + trim(rules, words), encoding="utf8")
-
-
-def trim(rules: Iterable[Any], words: set[str]) -> str:
-    """Write the rules of which at least one selector can match."""
-    kept = []
-    for rule in rules:
-        if rule.type == "qualified-rule":
-            selectors = [
-                selector
-                for selector in split_selectors(rule.prelude)
-                if can_match(selector, words)
-            ]
-            if selectors:
-                body = tinycss2.serialize(rule.content)
-                kept.append(f"{','.join(selectors)}{{{body}}}")
-        elif rule.type == "at-rule" and rule.lower_at_keyword in (
-            "media",
-            "supports",
-        ):
-            inside = tinycss2.parse_rule_list(
-                rule.content, skip_comments=True, skip_whitespace=True
-            )
-            if body := trim(inside, words):
-                condition = tinycss2.serialize(rule.prelude)
-                kept.append(f"@{rule.at_keyword}{condition}{{{body}}}")
-        else:
-            kept.append(rule.serialize())
-    return "".join(kept)
-
-
-def split_selectors(prelude: Iterable[Any]) -> list[str]:
-    """Split a list of selectors at its own commas."""
-    parts: list[list[Any]] = [[]]
-    for token in prelude:
-        if token.type == "literal" and token.value == ",":
-            parts.append([])
-        else:
-            parts[-1].append(token)
-    return [tinycss2.serialize(part).strip() for part in parts]
-
-
-def can_match(selector: str, words: set[str]) -> bool:
-    """Return whether every class and id of a selector is among the words."""
-    # What stands in :not(), :is() ... need not be there for a match.
-    before = ""
-    while before != selector:
-        before = selector
-        selector = re.sub(r":(?:not|is|where|has)\([^()]*\)", "", selector)
-    names = re.findall(r"[.#](-?[A-Za-z_](?:[\w-]|\\.)*)", selector)
-    return all(name.replace("\\", "") in words for name in names)
+        path.write_bytes(made)
 
 
 def setup(app: Sphinx) -> dict[str, Any]:
     """Register the extension."""
-    # After the formulas: their fonts are counted from the written pages.
-    app.connect("build-finished", repair_pages, priority=900)
+    app.connect("write-started", clear)
+    # When every other extension has written its style sheets.
+    app.connect("build-finished", finish, priority=900)
     return {"version": "1", "parallel_read_safe": True}

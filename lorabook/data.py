@@ -1,7 +1,8 @@
 """Real data that come with the packages or the book: no downloads."""
 
 import hashlib
-import json
+from collections.abc import Mapping
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -13,9 +14,10 @@ from sklearn.datasets import load_digits
 from torch import Tensor
 from torch.nn import functional as F
 
-from lorabook.assets import assets_folder
+from lorabook.assets import assets_folder, read_stored
 
 Array = NDArray[np.float64]
+Run = Mapping[str, Any]
 
 # Red, green and blue in grey: the luma of ITU-R BT.601.
 LUMA = (0.299, 0.587, 0.114)
@@ -137,10 +139,133 @@ def corpus(name: str, split: str = "train") -> Tensor:
         )
     folder = assets_folder() / "data"
     file = f"python_{name}.{split}.txt"
-    files = json.loads((folder / "corpora.json").read_text("utf8"))["files"]
+    files = read_stored(folder / "corpora.json")["files"]
     text = np.fromfile(folder / file, dtype=np.uint8)
     _check_sha256(file, text, files[file]["sha256"])
     return torch.from_numpy(text)
+
+
+@dataclass(frozen=True)
+class Results:
+    """What an experiment has stored.
+
+    Attributes
+    ----------
+    content : mapping
+        All of the file. ``results["all"]`` is short for
+        ``results.content["all"]``.
+    """
+
+    content: Mapping[str, Any]
+
+    def __getitem__(self, key: str) -> Any:
+        """Return one part of the content."""
+        return self.content[key]
+
+    @property
+    def provenance(self) -> Mapping[str, Any]:
+        """How the file came about: command, commit, settings, versions."""
+        found: Mapping[str, Any] = self.content["provenance"]
+        return found
+
+    @property
+    def runs(self) -> list[Run]:
+        """All runs, in the order in which they were made."""
+        return list(self.content["runs"])
+
+    def pick(self, **wanted: Any) -> list[Run]:
+        """Return the runs that have all of these settings.
+
+        Parameters
+        ----------
+        **wanted
+            Settings and their values, as ``method="lora", seed=0``.
+
+        Returns
+        -------
+        list of mapping
+
+        Raises
+        ------
+        ValueError
+            If there are none.
+        """
+        found = [x for x in self.runs if wanted.items() <= x.items()]
+        if not found:
+            raise ValueError(f"no run has the settings {wanted}")
+        return found
+
+    def best_rate(self, **kind: Any) -> float:
+        """Return the rate that validation chose.
+
+        Of the runs with seed 0, it is the one with the least loss on the
+        validation text; of equal ones, the first. All seeds use it.
+
+        Parameters
+        ----------
+        **kind
+            As in `pick`, but for the rate and the seed.
+
+        Returns
+        -------
+        float
+
+        Raises
+        ------
+        ValueError
+            If there is no such run, or none that did not fail.
+        """
+        tried = self.pick(seed=0, **kind)
+        done = [x for x in tried if x["validation"] is not None]
+        if not done:
+            raise ValueError(f"every run with the settings {kind} failed")
+        return float(min(done, key=lambda x: x["validation"])["lr"])
+
+    def at_best_rate(self, **kind: Any) -> list[Run]:
+        """Return the runs at the rate that validation chose, by their seeds.
+
+        Parameters
+        ----------
+        **kind
+            As in `best_rate`.
+
+        Returns
+        -------
+        list of mapping
+
+        Raises
+        ------
+        ValueError
+            As `best_rate`.
+        """
+        runs = self.pick(lr=self.best_rate(**kind), **kind)
+        return sorted(runs, key=lambda x: x["seed"])
+
+
+def results(name: str, folder: str = "results") -> Results:
+    """Return what one of the scripts in ``experiments`` has stored.
+
+    Parameters
+    ----------
+    name : str
+        That of a JSON file, as ``"adaptation"`` or ``"update_spectra"``.
+    folder : str
+        Where it lies in ``assets``: ``"results"``, or ``"checkpoints"`` for
+        what is known of the book's language model, ``"tiny_gpt"``.
+
+    Returns
+    -------
+    Results
+
+    Raises
+    ------
+    FileNotFoundError
+        If there is no such file.
+    ValueError
+        If the file does not say how it came about, or comes from a tree with
+        changes that are in no commit.
+    """
+    return Results(read_stored(assets_folder() / folder / f"{name}.json"))
 
 
 def shift_digits(X: Tensor, down: int = 0, right: int = 0) -> Tensor:

@@ -25,6 +25,7 @@ from lorabook.cost import BASES, TARGETS
 STATIC = "lorabook-static:"
 LARGEST = 100  # of a matrix entry
 RANKS = 137  # of the photograph, which is 160 x 137
+LINALG = ("core.js", "linalg.js")  # the scripts of those that compute
 
 
 @dataclass(frozen=True)
@@ -254,7 +255,7 @@ REGISTRY: dict[str, Entry] = {
             "matrix": _square(2, 3),
             "tolerance": _real(0, 1),
         },
-        scripts=("core.js", "plane.js", "rank-collapse.js"),
+        scripts=(*LINALG, "plane.js", "rank-collapse.js"),
     ),
     "svd-image": Entry(
         alt=(
@@ -268,7 +269,7 @@ REGISTRY: dict[str, Entry] = {
                 "photograph", "checkerboard", "diagonal", "noise"
             ),
         },
-        scripts=("core.js", "svd-image.js"),
+        scripts=(*LINALG, "chart.js", "svd-image.js"),
         data=("photo",),
     ),
     "svd-ellipse": Entry(
@@ -282,7 +283,7 @@ REGISTRY: dict[str, Entry] = {
             "matrix": _square(2),
             "angle": _real(0, 360, of="of degrees "),
         },
-        scripts=("core.js", "plane.js", "svd-ellipse.js"),
+        scripts=(*LINALG, "plane.js", "svd-ellipse.js"),
     ),
     "truncation-race": Entry(
         alt=(
@@ -292,7 +293,7 @@ REGISTRY: dict[str, Entry] = {
             "rank one makes, at a distance of σ₂ = 2.236."
         ),
         attributes={"matrix": _square(2)},
-        scripts=("core.js", "plane.js", "truncation-race.js"),
+        scripts=(*LINALG, "plane.js", "truncation-race.js"),
     ),
     "descent": Entry(
         alt=(
@@ -307,7 +308,21 @@ REGISTRY: dict[str, Entry] = {
             "rank": _whole(1, 6),
             "rate": _real(0.01, 3),
         },
-        scripts=("core.js", "descent.js"),
+        scripts=(*LINALG, "chart.js", "descent.js"),
+    ),
+    "gradient-rank": Entry(
+        alt=(
+            "Two charts for batches of 3 tokens and a weight of 16 by 16. "
+            "Left, rank against steps: a gradient stays at 3, LoRA's update "
+            "at 2, the sum of the steps climbs by 3 a step and reaches 16 at "
+            "the sixth. Right, their singular values after it."
+        ),
+        attributes={
+            "tokens": _whole(1, 20),
+            "optimizer": _one_of("sgd", "adam"),
+            "rank": _whole(1, 16),
+        },
+        scripts=(*LINALG, "chart.js", "gradient-rank.js"),
     ),
     "lora-calculator": Entry(
         alt=(
@@ -334,7 +349,7 @@ REGISTRY: dict[str, Entry] = {
             "gain is left."
         ),
         attributes={"layer": _map(), "rank": _whole(1, 128)},
-        scripts=("core.js", "spectrum.js", "update-spectrum.js"),
+        scripts=("core.js", "chart.js", "spectrum.js", "update-spectrum.js"),
         data=("updates",),
     ),
     "alpha-lr": Entry(
@@ -351,6 +366,6 @@ REGISTRY: dict[str, Entry] = {
             "rank": _power(0, 4),
             "lr": _power(-10, -1),
         },
-        scripts=("core.js", "two-runs.js", "alpha-lr.js"),
+        scripts=(*LINALG, "chart.js", "two-runs.js", "alpha-lr.js"),
     ),
 }

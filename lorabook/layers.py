@@ -1,365 +1,463 @@
-"""Linear layers with a low-rank weight or a low-rank correction.
+"""Frozen layers that learn a low-rank correction ΔW = s B A beside W0.
 
-    LowRankLinear   y = x Aᵀ Bᵀ + b
-    LoRALinear      y = x W0ᵀ + b + (α / r) x Aᵀ Bᵀ
+    LoRALinear      nn.Linear                W0 (d, k)
+    LoRAConv1D      Hugging Face's Conv1D    W0 (k, d)
+    LoRAEmbedding   nn.Embedding             W0 (k, d), k words
+    LoRAConv2d      nn.Conv2d                W0 (d, k), k numbers in a window
+    LoRAFused       several maps in one      W0 (d, k), or (k, d) in a Conv1D
 
-Shapes, here and in every chapter:
-    x (..., d_in), A (r, d_in), B (d_out, r), W0 (d_out, d_in).
+In every kind A (r, k) reads the input and B (d, r) writes to the output. The
+scale s is α / r or α / √r.
 """
 
-import copy
 import math
-from collections.abc import Iterable
-from typing import Self
+from abc import ABC, abstractmethod
+from collections.abc import Sequence
+from typing import Any, Literal, Self, final
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
+from torch.nn.modules.linear import NonDynamicallyQuantizableLinear
 
-from lorabook.linalg import (
-    SVD,
-    at_least_float32,
-    check_rank,
-    product_svd,
-    truncated_svd,
-)
+from lorabook import bases, products
+from lorabook.linalg import at_least_float32, check_rank
+
+Scaling = Literal["alpha/r", "alpha/sqrt(r)"]
 
 
-class LowRankLinear(nn.Module):
-    """A linear layer whose weight B A is only ever held in its factors.
+class LoRALayer(bases.StandIn, ABC):
+    """Freeze a layer and learn ΔW = s B A beside its weight W0.
 
-    A new layer draws A as `nn.Linear` draws its weight, and B so that the
-    entries of B A have the same variance as that weight.
+    One factor starts at zero, so a new layer computes exactly what `base`
+    does. The other must not start there too: the gradient of each factor is
+    proportional to the other, and two zeros would never move (Hu et al. 2022,
+    sec. 4.1). Beside a base in 16 bits the factors are float32.
 
-    Parameters
-    ----------
-    d_in, d_out : int
-        Features in and out.
-    r : int
-        Rank of the weight, from 1 to min(d_in, d_out).
-    bias : bool
-        Whether to add a trainable bias.
-    device, dtype : optional
-        As in `nn.Linear`.
-
-    Raises
-    ------
-    ValueError
-        If `r` is out of range.
-    """
-
-    bias: nn.Parameter | None
-
-    def __init__(
-        self,
-        d_in: int,
-        d_out: int,
-        r: int,
-        bias: bool = True,
-        *,
-        device: torch.device | str | None = None,
-        dtype: torch.dtype | None = None,
-    ) -> None:
-        super().__init__()
-        check_rank(r, min(d_in, d_out))
-        self.d_in, self.d_out, self.r = d_in, d_out, r
-        self.A = nn.Parameter(torch.empty(r, d_in, device=device, dtype=dtype))
-        self.B = nn.Parameter(
-            torch.empty(d_out, r, device=device, dtype=dtype)
-        )
-        nn.init.kaiming_uniform_(self.A, a=math.sqrt(5))
-        # r products add up in each entry of B A, hence a variance of 1 / r.
-        nn.init.uniform_(self.B, -math.sqrt(3 / r), math.sqrt(3 / r))
-        if bias:
-            self.bias = nn.Parameter(
-                torch.empty(d_out, device=device, dtype=dtype)
-            )
-            bound = 1 / math.sqrt(d_in)
-            nn.init.uniform_(self.bias, -bound, bound)
-        else:
-            self.register_parameter("bias", None)
-
-    @classmethod
-    @torch.no_grad()
-    def from_dense(cls, linear: nn.Linear, r: int) -> Self:
-        """Build the layer whose weight is the best rank-r copy of another's.
-
-        The singular values are shared out evenly, B = U √S and A = √S Vᵀ,
-        so that BᵀB = AAᵀ: neither factor starts with larger gradients.
-
-        Parameters
-        ----------
-        linear : nn.Linear
-            The dense layer; it is not changed. Its bias is copied.
-        r : int
-            Rank to keep, from 1 to min(d_in, d_out).
-
-        Returns
-        -------
-        LowRankLinear
-            On the same device, with the same dtype.
-
-        Raises
-        ------
-        ValueError
-            If `r` is out of range.
-        """
-        W = linear.weight  # (d_out, d_in)
-        d_out, d_in = W.shape
-        layer = cls(
-            d_in,
-            d_out,
-            r,
-            bias=linear.bias is not None,
-            device=W.device,
-            dtype=W.dtype,
-        )
-        B, A = _balanced(truncated_svd(at_least_float32(W), r))
-        layer.A.copy_(A)
-        layer.B.copy_(B)
-        if layer.bias is not None:
-            layer.bias.copy_(linear.bias)
-        return layer
-
-    def forward(self, x: Tensor) -> Tensor:
-        """Map (..., d_in) to (..., d_out) through r numbers."""
-        return F.linear(F.linear(x, self.A), self.B, self.bias)
-
-    def weight(self) -> Tensor:
-        """Return the (d_out, d_in) weight B A that the layer stands for."""
-        return self.B @ self.A
-
-    def extra_repr(self) -> str:
-        """Describe the layer in one line."""
-        bias = self.bias is not None
-        return f"d_in={self.d_in}, d_out={self.d_out}, r={self.r}, {bias=}"
-
-
-class LoRALinear(nn.Module):
-    """Freeze a linear layer and learn ΔW = (α / r) B A beside it.
-
-    B starts at zero, so a new layer computes exactly what `base` does. A
-    must not start there too: the gradient of each factor is proportional
-    to the other, and two zeros would never move (Hu et al. 2022, sec. 4.1).
+    To code that reads a layer instead of calling it, this is the layer that
+    it adapts, with the weight W0 + ΔW. A new kind of layer is a subclass with
+    the four methods that are abstract here.
 
     Parameters
     ----------
-    base : nn.Linear
+    base : nn.Module
         The layer to adapt. It is kept, not copied, and frozen in place.
     r : int
-        Rank of the update, from 1 to min(d_in, d_out).
+        Rank of the update, from 1 to min(d, k).
     alpha : float
-        Numerator of the scale α / r; positive.
+        Numerator of the scale; positive.
     dropout : float
         Probability with which training zeroes an entry of the input of the
         low-rank branch. The frozen branch always sees the whole input.
+    scaling : {"alpha/r", "alpha/sqrt(r)"}
+        The scale; the second is that of rsLoRA (Kalajdzievski 2023).
+
+    Attributes
+    ----------
+    A, B : nn.Parameter, shapes (r, k) and (d, r)
+    in_features, out_features : int
+        k and d.
+    scale : float
+    enabled : bool
+        If False, the layer computes what `base` does.
 
     Raises
     ------
     TypeError
-        If `base` is not an `nn.Linear`.
+        If `base` is not a layer that this kind can adapt.
     ValueError
-        If `r`, `alpha` or `dropout` is out of range.
+        If `r`, `alpha`, `dropout` or `scaling` is not allowed. In either
+        case `base` is as it was.
     """
 
     def __init__(
-        self, base: nn.Linear, r: int, alpha: float, dropout: float = 0.0
+        self,
+        base: nn.Module,
+        r: int,
+        alpha: float,
+        dropout: float = 0.0,
+        scaling: Scaling = "alpha/r",
     ) -> None:
         super().__init__()
-        if not isinstance(base, nn.Linear):
-            raise TypeError(
-                f"LoRALinear adapts an nn.Linear, got a {type(base).__name__}"
-            )
-        d_out, d_in = base.weight.shape
-        check_rank(r, min(d_out, d_in))
+        bases.check_base(base, self.kinds())
         if not 0 < alpha < math.inf:
             raise ValueError(f"need a finite alpha > 0, got {alpha}")
         if not 0 <= dropout < 1:
             raise ValueError(f"need 0 <= dropout < 1, got {dropout}")
-        self.base = base.requires_grad_(False)
-        self.r, self.alpha, self.scale = r, alpha, alpha / r
-        self.A = nn.Parameter(base.weight.new_empty(r, d_in))
-        self.B = nn.Parameter(base.weight.new_zeros(d_out, r))
-        nn.init.kaiming_uniform_(self.A, a=math.sqrt(5))
+        if dropout and not self.can_drop(base):
+            raise ValueError(
+                f"dropout does not reach the input of a {type(base).__name__}"
+                f": need dropout=0, got {dropout}"
+            )
+        self.base = base
+        W0 = bases.weight_of(base)
+        self.out_features, self.in_features = self.matrix(W0).shape
+        shape_A, shape_B = self.factor_shapes(r)
+        scales = {"alpha/r": alpha / r, "alpha/sqrt(r)": alpha / r**0.5}
+        if scaling not in scales:
+            raise ValueError(f"need a scaling of {[*scales]}, got {scaling!r}")
+        self.r, self.alpha, self.scaling = r, alpha, scaling
+        self.scale = scales[scaling]
+        self.enabled = True
+        dtype = torch.promote_types(W0.dtype, torch.float32)
+        self.A = nn.Parameter(W0.new_empty(shape_A, dtype=dtype))
+        self.B = nn.Parameter(W0.new_empty(shape_B, dtype=dtype))
+        self.reset_parameters()
         self.dropout = nn.Dropout(dropout)
         # Inside a model in eval mode, dropout must not wake up.
-        self.train(base.training)
+        self.training = self.dropout.training = base.training
+        # Last, when nothing can be refused any more.
+        bases.freeze(base)
+
+    @staticmethod
+    @abstractmethod
+    def kinds() -> tuple[type[nn.Module], ...]:
+        """Return the kinds of layers that can be the base."""
+
+    @abstractmethod
+    def matrix(self, W: Tensor) -> Tensor:
+        """Lay a weight out as a matrix (d, k)."""
+
+    @abstractmethod
+    def shaped(self, M: Tensor) -> Tensor:
+        """Lay a matrix (d, k) out as a weight."""
+
+    @abstractmethod
+    def update(self, x: Tensor) -> Tensor:
+        """Return what ΔW adds to the output for the input `x`."""
 
     def forward(self, x: Tensor) -> Tensor:
-        """Map (..., d_in) to (..., d_out); the product B A is never formed."""
-        z = F.linear(self.dropout(x), self.A)  # (..., r)
-        # Scaled here, where a row has r numbers instead of d_out.
-        y: Tensor = self.base(x) + F.linear(self.scale * z, self.B)
-        return y
+        """Return what `base` makes of `x`, plus the update."""
+        y: Tensor = self.base(x)
+        return (y + self.update(x)).to(y.dtype) if self.enabled else y
+
+    def reset_parameters(self) -> None:
+        """Draw A as `nn.Linear` draws its weight, and set B to zero."""
+        nn.init.kaiming_uniform_(self.A, a=math.sqrt(5))
+        nn.init.zeros_(self.B)
 
     def delta_weight(self) -> Tensor:
-        """Return ΔW, a (d_out, d_in) matrix of rank at most r."""
-        return self.scale * (self.B @ self.A)
+        """Return ΔW in the layout of the weight, in float32 at least.
+
+        In 16 bits a product of small factors would vanish before a large
+        scale could lift it.
+        """
+        with bases.full_precision(self.A.device.type):
+            rows = [
+                self.scale * at_least_float32(B) @ at_least_float32(A)
+                for B, A in self.blocks()
+            ]
+        return self.shaped(torch.cat(rows))
+
+    @property
+    def weight(self) -> Tensor:
+        """W0 + ΔW, computed anew: what is written to it is lost."""
+        W0: Tensor = self.base.weight
+        return (W0 + self.delta_weight()).to(W0.dtype) if self.enabled else W0
 
     @torch.no_grad()
-    def merged(self) -> nn.Linear:
-        """Return a new linear layer of weight W0 + ΔW, frozen as `base` is.
+    def merge(self) -> nn.Module:
+        """Return a new, frozen layer like `base` with the weight W0 + ΔW.
 
-        The sum is rounded to the dtype of W0; `self` is not changed.
+        The sum is rounded to the dtype of W0, and `self` is not changed. In
+        float32 the two layers differ by rounding. In 16 bits an update that
+        is small beside the steps of the dtype gets lost: if its norm is 1 %
+        of the weight's, bfloat16 keeps it, with noise of a sixth of its
+        norm; of one of 0.2 % four fifths are left, of 0.1 % about half. Then
+        merge into a float32 copy of the model, or keep the adapter.
+
+        Raises
+        ------
+        ValueError
+            If the adapter is disabled, or the sum is too large for the dtype.
         """
-        linear = copy.deepcopy(self.base)
-        linear.weight += self.delta_weight()
-        return linear
+        if not self.enabled:
+            raise ValueError("the adapter is disabled: enable it to merge it")
+        layer: Any = bases.plain_copy(self.base)
+        W0 = layer.weight
+        W = (W0 + self.delta_weight()).to(W0.dtype)
+        if not (W.is_meta or bool(W[W0.isfinite()].isfinite().all())):
+            raise ValueError(f"W0 + ΔW is not finite in {W.dtype}")
+        layer.weight.copy_(W)
+        plain: nn.Module = layer
+        return plain
+
+    # What some kinds do in another way.
+
+    @staticmethod
+    def can_drop(base: nn.Module) -> bool:
+        """Tell whether `base` is called with numbers, which can be zeroed."""
+        return True
+
+    def factor_shapes(self, r: int) -> tuple[tuple[int, int], tuple[int, int]]:
+        """Return the shapes of A and B, or refuse `r`."""
+        d, k = self.out_features, self.in_features
+        check_rank(r, min(d, k))
+        return (r, k), (d, r)
+
+    def blocks(self) -> list[tuple[Tensor, Tensor]]:
+        """Return the pairs of factors B, A whose products lie in ΔW."""
+        return [(self.B, self.A)]
+
+    def like(self, r: int, alpha: float) -> Self:
+        """Return a new adapter on the same base, of another rank."""
+        p = self.dropout.p
+        return type(self)(self.base, r, alpha, p, self.scaling)
+
+    def seen(self, x: Tensor) -> Tensor:
+        """Return what A reads: `x` in the dtype of A, with dropout."""
+        if not bases.autocasts(x.device.type):
+            x = x.to(self.A.dtype)
+        dropped: Tensor = self.dropout(x)
+        return dropped
 
     def extra_repr(self) -> str:
         """Name rank and alpha; the base layer prints itself."""
         return f"r={self.r}, alpha={self.alpha}"
 
 
-def inject(
-    model: nn.Module,
-    r: int,
-    alpha: float,
-    targets: Iterable[str],
-    dropout: float = 0.0,
-) -> dict[str, LoRALinear]:
-    """Freeze a model, and give adapters to some of its linear layers.
+def _linear_update(layer: LoRALayer, x: Tensor) -> Tensor:
+    z = F.linear(layer.seen(x), layer.A)  # (..., r)
+    # Scaled here, where a row has r numbers instead of d.
+    return F.linear(layer.scale * z, layer.B)
+
+
+@final
+class LoRALinear(LoRALayer):
+    """Adapt an nn.Linear: y = x W0ᵀ + b + s x Aᵀ Bᵀ.
+
+    Where nothing but the last digits can differ, and it saves operations, the
+    products are taken in the order x (W0 + s B A)ᵀ: in float32, without
+    dropout, with more rows in x than a side of W0 (`lorabook.products`).
+    """
+
+    base: nn.Linear
+
+    @staticmethod
+    def kinds() -> tuple[type[nn.Module], ...]:
+        """Return nn.Linear."""
+        return (nn.Linear,)
+
+    def matrix(self, W: Tensor) -> Tensor:
+        """Return W (d, k) as it is."""
+        return W
+
+    def shaped(self, M: Tensor) -> Tensor:
+        """Return M (d, k) as it is."""
+        return M
+
+    def update(self, x: Tensor) -> Tensor:
+        """Map (..., k) to (..., d); the product B A is never formed."""
+        return _linear_update(self, x)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Map (..., k) to (..., d)."""
+        if self.enabled and products.pays(self, x):
+            return products.summed(self, x)
+        return super().forward(x)
+
+    @staticmethod
+    def can_drop(base: nn.Module) -> bool:
+        """Refuse the layer that attention reads instead of calling it."""
+        return not isinstance(base, NonDynamicallyQuantizableLinear)
+
+
+@final
+class LoRAConv1D(LoRALayer):
+    """Adapt Hugging Face's Conv1D, a linear layer that stores W0ᵀ."""
+
+    @staticmethod
+    def kinds() -> tuple[type[nn.Module], ...]:
+        """Return Conv1D if its library is there."""
+        return bases.conv1d()
+
+    def matrix(self, W: Tensor) -> Tensor:
+        """Transpose W (k, d)."""
+        return W.T
+
+    def shaped(self, M: Tensor) -> Tensor:
+        """Transpose M (d, k)."""
+        return M.T
+
+    def update(self, x: Tensor) -> Tensor:
+        """Map (..., k) to (..., d); the product B A is never formed."""
+        return _linear_update(self, x)
+
+
+@final
+class LoRAEmbedding(LoRALayer):
+    """Adapt an nn.Embedding: the row of word i gets s B a, a column i of A.
+
+    A starts at zero and B at random, so that the rows of words which never
+    occur stay as they are. There is no dropout: the input is an index.
+    """
+
+    base: nn.Embedding
+
+    @staticmethod
+    def kinds() -> tuple[type[nn.Module], ...]:
+        """Return nn.Embedding."""
+        return (nn.Embedding,)
+
+    def matrix(self, W: Tensor) -> Tensor:
+        """Transpose W (k, d)."""
+        return W.T
+
+    def shaped(self, M: Tensor) -> Tensor:
+        """Transpose M (d, k)."""
+        return M.T
+
+    def update(self, x: Tensor) -> Tensor:
+        """Map indices (...) to (..., d)."""
+        base = self.base
+        z = F.embedding(
+            x,
+            self.A.T,
+            base.padding_idx,
+            scale_grad_by_freq=base.scale_grad_by_freq,
+        )  # (..., r)
+        return F.linear(self.scale * z, self.B)
+
+    def reset_parameters(self) -> None:
+        """Set A to zero and draw B from the standard normal distribution."""
+        nn.init.zeros_(self.A)
+        nn.init.normal_(self.B)
+
+    @staticmethod
+    def can_drop(base: nn.Module) -> bool:
+        """Refuse dropout."""
+        return False
+
+
+@final
+class LoRAConv2d(LoRALayer):
+    """Adapt an nn.Conv2d: a convolution to r channels, and a 1 × 1 one to d.
+
+    k is the number of entries that one output sees: input channels of its
+    group times height times width of the kernel. Stride, padding, its mode,
+    dilation and groups are those of `base`; each group of outputs applies A
+    to its own inputs, so that ΔW can be added to W0.
+    """
+
+    base: nn.Conv2d
+
+    @staticmethod
+    def kinds() -> tuple[type[nn.Module], ...]:
+        """Return nn.Conv2d."""
+        return (nn.Conv2d,)
+
+    def matrix(self, W: Tensor) -> Tensor:
+        """Flatten W (d, channels, height, width)."""
+        return W.flatten(1)
+
+    def shaped(self, M: Tensor) -> Tensor:
+        """Unflatten M (d, k)."""
+        return M.reshape(len(M), -1, *self.base.kernel_size)
+
+    def update(self, x: Tensor) -> Tensor:
+        """Map (..., channels, height, width) to (..., d, height, width)."""
+        groups = self.base.groups
+        kernel = self.shaped(self.A).repeat(groups, 1, 1, 1)
+        z = self.base._conv_forward(self.seen(x), kernel, None)
+        pointwise = self.B[:, :, None, None]
+        return F.conv2d(self.scale * z, pointwise, groups=groups)
+
+
+@final
+class LoRAFused(LoRALayer):
+    """Adapt some of the maps that one layer computes side by side.
+
+    A fused projection writes query, key and value one after the other. Each
+    part that learns gets factors of its own, of rank r; the others stay.
 
     Parameters
     ----------
-    model : nn.Module
-        It is changed in place: all its parameters are frozen, and each layer
-        with a name among `targets` becomes a `LoRALinear` around itself.
-    r, alpha, dropout
-        As in `LoRALinear`, the same for every layer.
-    targets : iterable of str
-        Names of layers: the last part of the whole name, such as ``"q"`` for
-        ``"blocks.0.attention.q"``.
+    base : nn.Linear or Conv1D
+    r, alpha, dropout, scaling
+        As in `LoRALayer`; r is at most the size of a part.
+    parts : sequence of bool
+        Which parts of the output learn.
+    sizes : sequence of int, optional
+        Features of each part; equal ones by default. With grouped queries,
+        keys and values are smaller than queries.
 
-    Returns
-    -------
-    dict of str to LoRALinear
-        The new layers by their whole names, in the order of the model.
+    Attributes
+    ----------
+    A, B : nn.Parameter, shapes (n r, k) and (e, r)
+        The factors of the n parts that learn, one below the other; e is the
+        number of their features.
 
     Raises
     ------
-    TypeError
-        If a layer of that name is not an `nn.Linear`.
-    ValueError
-        If no layer has one of the names, or if `r`, `alpha` or `dropout` is
-        out of range. The model is then as it was.
+    TypeError, ValueError
+        As in `LoRALayer`, and if the parts do not make up the output.
     """
-    wanted = set(targets)
-    names = dict(model.named_modules())
-    found = [n for n in names if n and n.rpartition(".")[2] in wanted]
-    missing = wanted - {n.rpartition(".")[2] for n in found}
-    if missing or not found:
-        raise ValueError(
-            f"no layer is named {', '.join(sorted(missing)) or 'by targets'}; "
-            "linear layers are named "
-            + ", ".join(
-                dict.fromkeys(
-                    n.rpartition(".")[2]
-                    for n, module in names.items()
-                    if isinstance(module, nn.Linear) and n
-                )
+
+    def __init__(
+        self,
+        base: nn.Module,
+        r: int,
+        alpha: float,
+        parts: Sequence[bool] = (True, False, True),
+        sizes: Sequence[int] | None = None,
+        dropout: float = 0.0,
+        scaling: Scaling = "alpha/r",
+    ) -> None:
+        self.parts, self.sizes = tuple(parts), tuple(sizes or ())
+        super().__init__(base, r, alpha, dropout, scaling)
+
+    @staticmethod
+    def kinds() -> tuple[type[nn.Module], ...]:
+        """Return nn.Linear, and Conv1D if its library is there."""
+        return (nn.Linear, *bases.conv1d())
+
+    def matrix(self, W: Tensor) -> Tensor:
+        """Transpose the weight of a Conv1D."""
+        return W if isinstance(self.base, nn.Linear) else W.T
+
+    def shaped(self, M: Tensor) -> Tensor:
+        """Transpose the weight of a Conv1D."""
+        return self.matrix(M)
+
+    def factor_shapes(self, r: int) -> tuple[tuple[int, int], tuple[int, int]]:
+        """Return the shapes of A and B, or refuse parts, sizes or `r`."""
+        d, k, n = self.out_features, self.in_features, len(self.parts)
+        if not any(self.parts):
+            raise ValueError(f"need a part that learns, got {self.parts}")
+        if not self.sizes and d % n == 0:
+            self.sizes = (d // n,) * n
+        if len(self.sizes) != n or sum(self.sizes) != d or min(self.sizes) < 1:
+            raise ValueError(
+                f"need the sizes of {n} parts that add up to {d}, "
+                f"got {self.sizes or 'none, and equal ones do not'}"
             )
+        learn = [
+            size for on, size in zip(self.parts, self.sizes, strict=True) if on
+        ]
+        check_rank(r, min(k, *learn))
+        return (r * len(learn), k), (sum(learn), r)
+
+    def blocks(self) -> list[tuple[Tensor, Tensor]]:
+        """Return B and A for each part; of rank 0 where it does not learn."""
+        parts = list(zip(self.parts, self.sizes, strict=True))
+        As = torch.split(self.A, [self.r if on else 0 for on, _ in parts])
+        Bs = torch.split(self.B, [size if on else 0 for on, size in parts])
+        return [
+            (B if on else B.new_empty(size, 0), A)
+            for (on, size), A, B in zip(parts, As, Bs, strict=True)
+        ]
+
+    def update(self, x: Tensor) -> Tensor:
+        """Map (..., k) to (..., d); no product B A is ever formed."""
+        blocks = self.blocks()
+        z = self.scale * F.linear(self.seen(x), self.A)  # (..., n r)
+        pieces = torch.split(z, [len(A) for _, A in blocks], dim=-1)
+        return torch.cat(
+            [F.linear(z, B) for z, (B, _) in zip(pieces, blocks, strict=True)],
+            dim=-1,
         )
-    required = {p: p.requires_grad for p in model.parameters()}
-    try:
-        layers = {n: LoRALinear(names[n], r, alpha, dropout) for n in found}
-    except (TypeError, ValueError):
-        for p, was in required.items():
-            p.requires_grad_(was)
-        raise
-    model.requires_grad_(False)
-    for name, layer in layers.items():
-        parent, _, last = name.rpartition(".")
-        setattr(names[parent], last, layer)
-    return layers
 
-
-@torch.no_grad()
-def extract_lora(
-    base: nn.Linear, tuned: nn.Linear, r: int, alpha: float
-) -> LoRALinear:
-    """Return the adapter that takes `base` nearest to `tuned`.
-
-    ΔW is the best approximation of rank r to the difference of the weights,
-    its truncated SVD (Eckart and Young 1936, Mirsky 1960). The singular
-    values are shared out evenly, so that BᵀB = AAᵀ. An adapter holds no
-    bias: the one of `base` stays.
-
-    Parameters
-    ----------
-    base : nn.Linear
-        The layer before. It becomes the adapter's base: frozen, not copied.
-    tuned : nn.Linear
-        The layer after, of the same shape; it is not changed.
-    r : int
-        Rank to keep, from 1 to min(d_in, d_out).
-    alpha : float
-        Numerator of the scale; positive. ΔW does not depend on it: the
-        factors absorb its inverse.
-
-    Returns
-    -------
-    LoRALinear
-
-    Raises
-    ------
-    ValueError
-        If the shapes differ, or if `r` or `alpha` is out of range.
-    """
-    if base.weight.shape != tuned.weight.shape:
-        raise ValueError(
-            "need two layers of one shape, got weights "
-            f"{tuple(base.weight.shape)} and {tuple(tuned.weight.shape)}"
-        )
-    layer = LoRALinear(base, r, alpha)
-    difference = at_least_float32(tuned.weight) - base.weight
-    _set_update(layer, truncated_svd(difference, r))
-    return layer
-
-
-@torch.no_grad()
-def resize_lora(layer: LoRALinear, r: int, alpha: float) -> LoRALinear:
-    """Return the adapter of rank `r` whose ΔW is nearest to a given one.
-
-    The (d_out, d_in) matrix ΔW is never formed: its singular value
-    decomposition comes from the factors, see `lorabook.linalg.product_svd`.
-
-    Parameters
-    ----------
-    layer : LoRALinear
-        The adapter to resize; it is not changed.
-    r : int
-        The new rank, from 1 to the present one.
-    alpha : float
-        Numerator of the new scale; positive. ΔW does not depend on it.
-
-    Returns
-    -------
-    LoRALinear
-        On the same base, with the same dropout.
-
-    Raises
-    ------
-    ValueError
-        If `r` or `alpha` is out of range.
-    """
-    check_rank(r, layer.r)
-    resized = LoRALinear(layer.base, r, alpha, layer.dropout.p)
-    B, A = at_least_float32(layer.B), at_least_float32(layer.A)
-    U, S, Vh = product_svd(layer.scale * B, A)
-    _set_update(resized, (U[:, :r], S[:r], Vh[:r]))
-    return resized
-
-
-def _set_update(layer: LoRALinear, parts: SVD) -> None:
-    """Set the factors of `layer` so that ΔW is U diag(S) Vh."""
-    U, S, Vh = parts
-    B, A = _balanced((U, S / layer.scale, Vh))
-    layer.A.copy_(A)
-    layer.B.copy_(B)
-
-
-def _balanced(parts: SVD) -> tuple[Tensor, Tensor]:
-    """Share the singular values out evenly: B = U √S and A = √S Vh."""
-    U, S, Vh = parts
-    return U * S.sqrt(), S.sqrt()[:, None] * Vh
+    def like(self, r: int, alpha: float) -> Self:
+        """Return a new adapter on the same base, of another rank."""
+        p, parts, sizes = self.dropout.p, self.parts, self.sizes
+        return type(self)(self.base, r, alpha, parts, sizes, p, self.scaling)

@@ -1,6 +1,7 @@
 """Counts that do not depend on the machine, and times as ratios.
 
-PyTorch itself counts the FLOPs and the bytes. A wall time says little on a
+PyTorch itself counts the FLOPs and the bytes, and what it cannot count is
+refused: an answer of 0 means 0. A wall time says little on a
 shared machine, so alternatives are timed in turn and compared in pairs.
 """
 
@@ -16,8 +17,16 @@ import numpy as np
 import torch
 from scipy import stats
 from torch import Tensor, nn
+from torch.autograd.function import BackwardCFunction
 from torch.autograd.graph import saved_tensors_hooks
+from torch.utils._python_dispatch import (
+    TorchDispatchMode,
+    is_traceable_wrapper_subclass,
+)
+from torch.utils._pytree import tree_leaves
 from torch.utils.flop_counter import FlopCounterMode
+
+from lorabook.operations import FORMULAS, AttentionAsOnCPU, check
 
 # A measurement this long dwarfs the clock's resolution and the loop itself.
 SHORTEST_MEASUREMENT = 3e-3  # seconds
@@ -44,12 +53,16 @@ def parameter_count(module: nn.Module, trainable_only: bool = False) -> int:
     )
 
 
-def count_flops(fn: Callable[..., Any], *args: Any) -> int:
+def count_flops(
+    fn: Callable[..., Any], *args: Any, products_only: bool = False
+) -> int:
     """Count the floating-point operations of ``fn(*args)``.
 
-    A multiply-add counts 2. PyTorch's counter knows matrix products,
-    convolutions and attention; everything else, from additions to the SVD,
-    counts 0. A backward pass counts when `fn` runs it.
+    Counted are products of matrices and vectors, convolutions, attention and
+    recurrent layers; a multiply-add counts 2. A mask saves attention nothing,
+    and the zeros that pad a convolution count. Work entry by entry, sums,
+    norms, pooling and resampling count 0, as is usual. A backward pass counts
+    when `fn` runs it. Only PyTorch's work is seen.
 
     Parameters
     ----------
@@ -57,15 +70,84 @@ def count_flops(fn: Callable[..., Any], *args: Any) -> int:
         Called once.
     *args
         Its arguments.
+    products_only : bool
+        Leave out factorisations and solvers (SVD, QR, Cholesky, inverse ...),
+        for which there is no exact formula. Otherwise they are refused.
 
     Returns
     -------
     int
+
+    Raises
+    ------
+    ValueError
+        Naming the operation, if `fn` does one whose number is not known; or
+        if it does none at all, as when it computes with NumPy.
     """
-    counter = FlopCounterMode(display=False)
-    with counter:
-        fn(*args)
+    counter = FlopCounterMode(display=False, custom_mapping=FORMULAS)
+    watch = _Watch(counter.flop_registry, products_only)
+    # The fast paths of attention are one operation each, which hides its
+    # products.
+    fast = torch.backends.mha.get_fastpath_enabled()
+    torch.backends.mha.set_fastpath_enabled(False)
+    try:
+        # The counter comes second, so it takes operations apart first.
+        with watch, counter:
+            fn(*args)
+    finally:
+        torch.backends.mha.set_fastpath_enabled(fast)
+    if not watch.seen:
+        raise ValueError("no operation of PyTorch was seen: nothing to count")
     return int(counter.get_total_flops())
+
+
+class _Watch(TorchDispatchMode):  # type: ignore[no-untyped-call]
+    """Run operations as they are, but refuse those that cannot be counted."""
+
+    supports_higher_order_operators = True
+
+    def __init__(self, known: Mapping[Any, Any], products_only: bool) -> None:
+        super().__init__()  # type: ignore[no-untyped-call]
+        self.known, self.products_only = known, products_only
+        self.seen = False
+
+    def __torch_dispatch__(
+        self,
+        func: Any,
+        types: Any,
+        args: tuple[Any, ...] = (),
+        kwargs: dict[str, Any] | None = None,
+    ) -> Any:
+        check(func, args, self.known, self.products_only)
+        self.seen = True
+        return func(*args, **(kwargs or {}))
+
+
+def step_flops(fn: Callable[..., Any], *args: Any) -> int:
+    """Count the operations of a forward and a backward pass.
+
+    The backward pass is that of the sum of all that ``fn(*args)`` returns;
+    another loss changes no product.
+
+    Parameters
+    ----------
+    fn : callable
+        Returns a tensor with a gradient. Called once.
+    *args
+        Its arguments. One that does not require a gradient gets none, which
+        saves a product.
+
+    Returns
+    -------
+    int
+        As `count_flops`. An optimizer multiplies no matrices.
+
+    Raises
+    ------
+    ValueError
+        As `count_flops`.
+    """
+    return count_flops(lambda: fn(*args).sum().backward())
 
 
 def saved_bytes(
@@ -95,31 +177,91 @@ def saved_bytes(
     Returns
     -------
     int
-        Bytes. Tensors that a custom function keeps by other means than
-        ``save_for_backward`` are not seen.
+        Bytes. Tensors without memory, fake ones or on the device ``meta``,
+        give the bytes that they would have; attention on ``meta`` does what
+        it would do on the CPU. What a hook within `fn` replaces, as when
+        tensors are moved to the CPU, is not seen.
+
+    Raises
+    ------
+    ValueError
+        If `fn` runs a backward pass, or if the bytes of a tensor that it
+        saves are not known.
     """
     weights = list(exclude)
     if isinstance(fn, nn.Module):
         weights += fn.parameters()
     # The tensors are held until the end: a freed address could be reused.
     kept: list[Tensor] = []
+    running = True
 
     def pack(t: Tensor) -> Tensor:
         owner = t if t._base is None else t._base
         (weights if isinstance(owner, nn.Parameter) else kept).append(t)
         return t
 
-    with torch.enable_grad(), saved_tensors_hooks(pack, lambda t: t):
-        fn(*args)
+    def unpack(t: Tensor) -> Tensor:
+        if running:
+            raise ValueError(
+                "the function ran a backward pass, which frees what it saved"
+            )
+        return t
+
+    # In inference mode nothing is saved, even with gradients enabled.
+    with (
+        torch.inference_mode(False),
+        torch.enable_grad(),
+        saved_tensors_hooks(pack, unpack),
+        AttentionAsOnCPU(),
+    ):
+        out = fn(*args)
+    running = False
+    for t in _kept_by_contexts(out):
+        pack(t)
     sizes = _storage_sizes(kept)
-    for address in _storage_sizes(weights):
-        sizes.pop(address, None)
+    for storage in _storage_sizes(weights):
+        sizes.pop(storage, None)
     return sum(sizes.values())
 
 
+def _kept_by_contexts(out: Any) -> Iterator[Tensor]:
+    """Yield what custom functions keep without ``save_for_backward``."""
+    todo = [t.grad_fn for t in tree_leaves(out) if isinstance(t, Tensor)]
+    seen = set()
+    while todo:
+        node = todo.pop()
+        if node is None or node in seen:
+            continue
+        seen.add(node)
+        todo += [following for following, _ in node.next_functions]
+        if isinstance(node, BackwardCFunction):
+            leaves = tree_leaves(vars(node))
+            yield from (x for x in leaves if isinstance(x, Tensor))
+
+
 def _storage_sizes(tensors: Iterable[Tensor]) -> dict[int, int]:
-    storages = (t.untyped_storage() for t in tensors)
-    return {s.data_ptr(): s.nbytes() for s in storages}
+    """Return the bytes of each storage, by its identity.
+
+    Its address would not do: without memory, all of them are at 0.
+    """
+    storages = [p.untyped_storage() for t in tensors for p in _parts(t)]
+    return {s._cdata: s.nbytes() for s in storages}
+
+
+def _parts(t: Tensor) -> list[Tensor]:
+    """Return the tensors with a storage that make up one without."""
+    if is_traceable_wrapper_subclass(t):
+        names, _ = t.__tensor_flatten__()
+        return [p for name in names for p in _parts(getattr(t, name))]
+    if t.layout == torch.strided:
+        return [t]
+    if t.layout == torch.sparse_coo:
+        return [t._indices(), t._values()]
+    if t.layout in (torch.sparse_csr, torch.sparse_bsr):
+        return [t.crow_indices(), t.col_indices(), t.values()]
+    if t.layout in (torch.sparse_csc, torch.sparse_bsc):
+        return [t.ccol_indices(), t.row_indices(), t.values()]
+    raise ValueError(f"the bytes of a tensor of {t.layout} are not known")
 
 
 @dataclass(frozen=True)
@@ -137,9 +279,16 @@ class Interval:
     high: float
 
     def __str__(self) -> str:
-        """Write the interval as ``0.943 (0.938 to 0.948)``."""
+        """Write the interval as ``0.943 (0.938 to 0.948)``.
+
+        A narrow one gets the digits that tell its ends apart.
+        """
+        half = (self.high - self.low) / 2
+        digits = 3
+        if 1e-9 < half < 1e-3:  # below, it is rounding
+            digits = 1 - math.floor(math.log10(half))
         # "z" makes a zero of what rounds to it from below.
-        texts = (f"{x:z.3f}" for x in (self.mean, self.low, self.high))
+        texts = (f"{x:z.{digits}f}" for x in (self.mean, self.low, self.high))
         mean, low, high = (x.replace("-", "−") for x in texts)
         return f"{mean} ({low} to {high})"
 
@@ -165,15 +314,20 @@ def mean_interval(values: Iterable[float]) -> Interval:
     Raises
     ------
     ValueError
-        For fewer than two values, or one that is not finite.
+        For fewer than two values, or one that is not finite or has no finite
+        square.
     """
-    x = np.array([float(v) for v in values])
-    if len(x) < 2 or not np.isfinite(x).all():
-        raise ValueError(f"need at least two finite values, got {x.tolist()}")
-    t = float(stats.t.ppf(0.975, len(x) - 1))
-    half = t * float(x.std(ddof=1)) / math.sqrt(len(x))
-    mean = float(x.mean())
-    return Interval(mean, mean - half, mean + half)
+    x = [float(v) for v in values]
+    # A sum of squares that overflows would make the ends NaN.
+    if len(x) < 2 or not math.isfinite(sum(v * v for v in x)):
+        raise ValueError(
+            f"need at least two finite values, of finite squares, got {x}"
+        )
+    if min(x) == max(x):  # SciPy's answer is NaN
+        return Interval(x[0], x[0], x[0])
+    mean = float(np.mean(x))
+    low, high = stats.t.interval(0.95, len(x) - 1, mean, stats.sem(x))
+    return Interval(mean, float(low), float(high))
 
 
 @dataclass(frozen=True)
@@ -240,8 +394,10 @@ class Timings:
         Raises
         ------
         ValueError
-            If a name was not timed.
+            If a name was not timed, or took no time at all.
         """
+        if 0 in self._of(baseline):
+            raise ValueError(f"{baseline!r} took no time: there is no ratio")
         ratios = np.divide(self._of(name), self._of(baseline))
         low, median, high = np.quantile(ratios, [0.25, 0.5, 0.75])
         return Ratio(float(median), float(low), float(high))

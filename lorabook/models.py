@@ -1,7 +1,6 @@
 """The book's own language model."""
 
 import hashlib
-import json
 import math
 
 import torch
@@ -9,8 +8,11 @@ from safetensors.torch import load
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from lorabook.architectures import VOCABULARY
-from lorabook.assets import assets_folder
+from lorabook.architectures import ARCHITECTURES, VOCABULARY
+from lorabook.assets import assets_folder, read_stored
+
+# The six linear maps of each block: what LoRA adapts, here.
+LINEARS = tuple(ARCHITECTURES["tiny-gpt"].linears)
 
 
 class Attention(nn.Module):
@@ -149,15 +151,45 @@ def load_tiny_gpt() -> TinyGPT:
     ------
     RuntimeError
         If the file is not the one that its description names.
+    ValueError
+        If the description does not say how it came about.
     """
     file = assets_folder() / "checkpoints" / "tiny_gpt.safetensors"
     content = file.read_bytes()
-    about = json.loads(file.with_suffix(".json").read_text("utf8"))
+    about = read_stored(file.with_suffix(".json"))
     if hashlib.sha256(content).hexdigest() != about["sha256"]:
         raise RuntimeError(f"{file.name} is not what {file.stem}.json names")
     model = TinyGPT()
     model.load_state_dict({k: v.float() for k, v in load(content).items()})
     return model
+
+
+def linear_maps(model: nn.Module) -> dict[str, nn.Linear]:
+    """Return the linear maps of the blocks of a `TinyGPT`, by their names.
+
+    Parameters
+    ----------
+    model : nn.Module
+        A `TinyGPT`, or a part of one.
+
+    Returns
+    -------
+    dict of str to nn.Linear
+        In the order of the model: ``"blocks.0.attention.q"`` and so on.
+
+    Raises
+    ------
+    ValueError
+        If there are none.
+    """
+    found = {
+        name: module
+        for name, module in model.named_modules()
+        if name.rpartition(".")[2] in LINEARS and isinstance(module, nn.Linear)
+    }
+    if not found:
+        raise ValueError(f"the model has no linear map {', '.join(LINEARS)}")
+    return found
 
 
 def bits_per_byte(
@@ -187,8 +219,14 @@ def bits_per_byte(
     Raises
     ------
     ValueError
-        If the text does not fill a window.
+        If the text does not fill a window, or if `context` or `batch` < 1.
+    FloatingPointError
+        If the result is not finite.
     """
+    if context < 1 or batch < 1:
+        raise ValueError(
+            f"need context >= 1 and batch >= 1, got {context} and {batch}"
+        )
     windows = (len(text) - 1) // context
     if windows < 1:
         raise ValueError(
@@ -206,4 +244,6 @@ def bits_per_byte(
                 y[i : i + batch].flatten(),
                 reduction="sum",
             ).item()
+    if not math.isfinite(total):
+        raise FloatingPointError(f"the cross-entropy is {total}")
     return total / n / math.log(2)

@@ -2,13 +2,14 @@
 
 import math
 import os
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 
 import torch
 from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
+from torch.func import functional_call, grad, stack_module_state, vmap
 from torch.nn import functional as F
 from tqdm import tqdm
 
@@ -70,11 +71,16 @@ def train(
 
     Raises
     ------
+    TypeError
+        If the loss is not a tensor.
     ValueError
-        If a setting is out of range, if every parameter is frozen, or if
-        `resume` is not the file of such a run.
+        If a setting is out of range, if every parameter is frozen, if the
+        loss is not one real number or does not depend on any of the
+        parameters, or if `resume` is not the file of such a run.
     FloatingPointError
-        If the loss is not finite, before it can reach the parameters.
+        If the loss or a gradient is not finite, before it can reach the
+        parameters; or if, at the end, the parameters or the state of the
+        optimiser are not.
     """
     if steps < 0:
         raise ValueError(f"need steps >= 0, got {steps}")
@@ -104,24 +110,73 @@ def train(
     ):
         if resume is not None and t > start and t % every == 0:
             _save(resume, trainable, rule, history[:t])
-        value = loss()
-        history[t] = value.detach()
+        value = _checked(loss())
+        history[t] = value.detach().reshape(())
         if not bool(torch.isfinite(history[t])):
             raise FloatingPointError(
                 f"the loss is {history[t].item()} at step {t}: "
                 f"try a learning rate below {lr:g}"
             )
         rule.zero_grad()
-        value.backward()  # type: ignore[no-untyped-call]
+        if value.requires_grad:
+            value.backward()  # type: ignore[no-untyped-call]
+        _check_gradients(trainable, t)
         if clip is not None:
-            nn.utils.clip_grad_norm_(trainable, clip)
+            norm = nn.utils.clip_grad_norm_(trainable, clip)
+            # Of finite gradients, the sum of squares can still overflow; all
+            # are then scaled to zero.
+            if not bool(torch.isfinite(norm)):
+                rule.zero_grad()
+                raise FloatingPointError(
+                    f"the norm of the gradient overflows at step {t}: "
+                    "it cannot be clipped"
+                )
         share = min(1.0, (t + 1) / warmup) if warmup else 1.0
         for group in rule.param_groups:
             group["lr"] = lr * share * ((1 - t / steps) if decay else 1)
         rule.step()
+    # Of a parameter the next loss would have told, but for the last step.
+    # A moment that overflows tells nobody: Adam then divides by infinity.
+    left = [*trainable, *(x for s in rule.state.values() for x in s.values())]
+    if not all(bool(torch.isfinite(torch.as_tensor(x)).all()) for x in left):
+        raise FloatingPointError(
+            f"after step {steps - 1} the parameters, or what the optimizer "
+            f"keeps of them, are not finite: try a learning rate below {lr:g}"
+        )
     if resume is not None:
         resume.unlink(missing_ok=True)
     return history
+
+
+def _checked(value: Tensor) -> Tensor:
+    """Return a loss, if it is one."""
+    if not isinstance(value, Tensor):
+        raise TypeError(
+            f"the loss must be a tensor, got {type(value).__name__}"
+        )
+    if value.numel() != 1 or not value.is_floating_point():
+        raise ValueError(
+            "the loss must be one real number, got "
+            f"{value.dtype} of shape {tuple(value.shape)}"
+        )
+    return value
+
+
+def _check_gradients(parameters: list[nn.Parameter], step: int) -> None:
+    """Refuse gradients with which nothing would be learned, or worse."""
+    gradients = [p.grad for p in parameters if p.grad is not None]
+    if not gradients:
+        raise ValueError(
+            f"the loss of step {step} does not depend on any of the parameters"
+        )
+    wrong = sum(not bool(torch.isfinite(g).all()) for g in gradients)
+    if wrong:
+        for p in parameters:
+            p.grad = None
+        raise FloatingPointError(
+            f"the gradient of {wrong} of {len(gradients)} parameters is not "
+            f"finite at step {step}, though the loss is"
+        )
 
 
 def _save(
@@ -291,5 +346,133 @@ def accuracy(model: nn.Module, X: Tensor, y: Tensor) -> float:
     -------
     float
         From 0 to 1.
+
+    Raises
+    ------
+    ValueError
+        If there are no inputs, or not one class for each.
+    FloatingPointError
+        If a logit is not a number, and so no largest one.
     """
-    return float((model(X).argmax(dim=-1) == y).double().mean())
+    logits = model(X)
+    if not y.numel() or logits.shape[:-1] != y.shape:
+        raise ValueError(
+            "need a class for each of some inputs, got "
+            f"{tuple(y.shape)} for logits {tuple(logits.shape)}"
+        )
+    if bool(torch.isnan(logits).any()):
+        raise FloatingPointError("some logits are not numbers")
+    return float((logits.argmax(dim=-1) == y).double().mean())
+
+
+def train_many(
+    nets: Sequence[nn.Module],
+    X: Tensor,
+    y: Tensor,
+    batches: Tensor,
+    rates: Tensor | float,
+    *,
+    faster: Mapping[str, float] | None = None,
+) -> None:
+    """Train networks of one shape side by side, each at a rate of its own.
+
+    Twenty small networks cost little more than one this way: their weights
+    are stacked, and PyTorch's `vmap` runs them as one. The optimiser is Adam
+    as in `train` (Kingma and Ba 2015, algorithm 1), and so is the decay of
+    the rates.
+
+    Parameters
+    ----------
+    nets : sequence of nn.Module
+        Changed in place. They differ in their numbers alone: the same layers,
+        shapes and frozen parameters. Each maps inputs to logits, and draws
+        nothing at random.
+    X : Tensor, shape (N, ...)
+        Inputs.
+    y : Tensor, shape (N,), int64
+        Their classes.
+    batches : Tensor, shape (networks, steps, batch), int64
+        Which examples each network sees at each step.
+    rates : Tensor, shape (networks,), or float
+        Learning rate of each network's first step, positive.
+    faster : mapping of str to float, optional
+        Factor on the rate of parameters, by the last part of their names, as
+        in ``{"B": 16}``.
+
+    Raises
+    ------
+    ValueError
+        If there are no networks, if `batches` or `rates` is not of their
+        number, if a rate is not positive, if the networks do not train the
+        same parameters, or none, or if `faster` names none of them.
+    FloatingPointError
+        If a gradient is not finite. No network is changed then.
+    """
+    count = len(nets)
+    if not count or batches.ndim != 3 or len(batches) != count:
+        raise ValueError(
+            "need batches of shape (networks, steps, batch), got "
+            f"{tuple(batches.shape)} for {count} networks"
+        )
+    rate = torch.as_tensor(rates, dtype=torch.float32)
+    if rate.shape not in ((), (count,)) or not bool(
+        ((rate > 0) & rate.isfinite()).all()
+    ):
+        raise ValueError(
+            f"need one finite rate > 0, or one for each of {count} networks, "
+            f"got {rates}"
+        )
+    rate = rate.expand(count)
+    moves, *others = (
+        {n for n, p in net.named_parameters() if p.requires_grad}
+        for net in nets
+    )
+    if any(other != moves for other in others):
+        raise ValueError("the networks do not train the same parameters")
+    if not moves:
+        raise ValueError("nothing to train: no parameter requires a gradient")
+    lost = set(faster or {}) - {n.rpartition(".")[2] for n in moves}
+    if lost:
+        raise ValueError(f"no parameter that trains is called {min(lost)!r}")
+    weights, buffers = stack_module_state(list(nets))
+    # Only these are differentiated: for frozen weights nothing is computed.
+    moving = {n: w.detach() for n, w in weights.items() if n in moves}
+    frozen = {n: w.detach() for n, w in weights.items() if n not in moves}
+
+    def loss(
+        moving: dict[str, Tensor],
+        frozen: dict[str, Tensor],
+        buffers: dict[str, Tensor],
+        drawn: Tensor,
+    ) -> Tensor:
+        state = moving | frozen | buffers
+        return F.cross_entropy(
+            functional_call(nets[0], state, (X[drawn],)), y[drawn]
+        )
+
+    gradients = vmap(grad(loss))
+    moments = {n: w.new_zeros(2, *w.shape) for n, w in moving.items()}
+    steps = batches.shape[1]
+    for t in range(steps):
+        found = gradients(moving, frozen, buffers, batches[:, t])
+        fine = [g.isfinite().flatten(1).all(dim=1) for g in found.values()]
+        if not all(bool(x.all()) for x in fine):
+            i = int(torch.stack(fine).all(dim=0).logical_not().nonzero()[0])
+            raise FloatingPointError(
+                f"the gradient of network {i} is not finite at step {t}: try "
+                f"a learning rate below {rate[i].item():g}"
+            )
+        for n, g in found.items():
+            m, v = moments[n]
+            m.lerp_(g, 0.1)
+            v.lerp_(g.square(), 0.001)
+            step = m / (1 - 0.9 ** (t + 1))
+            step /= (v / (1 - 0.999 ** (t + 1))).sqrt_().add_(1e-8)
+            factor = (faster or {}).get(n.rpartition(".")[2], 1.0)
+            now = rate * (factor * (1 - t / steps))
+            moving[n] = moving[n] - now.view(-1, *[1] * (g.ndim - 1)) * step
+    with torch.no_grad():
+        for i, net in enumerate(nets):
+            for n, p in net.named_parameters():
+                if n in moving:
+                    p.copy_(moving[n][i])

@@ -1,22 +1,29 @@
-"""What the tests share: the built site, a server for it, and a browser."""
+"""What all tests share: a thread, a way to draw examples, and Chromium."""
 
 from __future__ import annotations
 
 import os
 import shutil
-import threading
-from collections.abc import Callable, Iterator
-from functools import partial
-from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
 
 import pytest
 from hypothesis import settings
-from playwright.sync_api import Browser, Page, sync_playwright
+from playwright.sync_api import Playwright
 
-ROOT = Path(__file__).resolve().parents[1]
-SITE = ROOT / "_build" / "html"
+# As in the chapters, and before anything imports PyTorch: the tests run side
+# by side, and no number may depend on how many cores there are.
+os.environ.setdefault("OMP_NUM_THREADS", "1")
+
+pytest.register_assert_rewrite("served")
+
+settings.register_profile("book", deadline=None, derandomize=True)
+# Other examples each time, and more; it prints what draws a failure again.
+settings.register_profile(
+    "random", deadline=None, max_examples=500, print_blob=True
+)
+settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "book"))
+
 CHROMIUM_FLAGS = [
     "--no-sandbox",
     "--disable-gpu",
@@ -29,48 +36,28 @@ CHROMIUM_FLAGS = [
     "--host-resolver-rules=MAP * ~NOTFOUND, EXCLUDE 127.0.0.1",
 ]
 
-settings.register_profile("book", deadline=None, derandomize=True)
-settings.load_profile("book")
 
+@pytest.hookimpl(tryfirst=True)
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Mark the tests that need the site; keep those together that must be.
 
-class Quiet(SimpleHTTPRequestHandler):
-    """A static server that prints nothing."""
-
-    def log_message(self, format: str, *args: object) -> None:
-        pass
-
-
-@pytest.fixture(scope="session")
-def site_dir() -> Path:
-    """Return the built site; `make test` builds it before the tests."""
-    if not (SITE / "index.html").exists():
-        pytest.fail("the site is not built: run `make` first")
-    return SITE
-
-
-@pytest.fixture(scope="session")
-def site_url(site_dir: Path) -> Iterator[str]:
-    """Serve the site on this machine; yield its address, without a slash."""
-    handler = partial(Quiet, directory=str(site_dir))
-    server = ThreadingHTTPServer(("127.0.0.1", 0), handler)
-    thread = threading.Thread(target=server.serve_forever)
-    thread.start()
-    yield f"http://127.0.0.1:{server.server_address[1]}"
-    server.shutdown()
-    thread.join()
-    server.server_close()
+    Side by side, tests go to whichever worker is free. Those that share a
+    fixture of their module, which may take a minute to make, go to one.
+    """
+    for item in items:
+        if "site_dir" in getattr(item, "fixturenames", ()):
+            item.add_marker("site")
+        info = getattr(item, "_fixtureinfo", None)
+        made = info.name2fixturedefs.values() if info else ()
+        if any(each[-1].scope == "module" for each in made):
+            item.add_marker(pytest.mark.xdist_group(item.path.stem))
 
 
 @pytest.fixture(scope="session")
-def playwright() -> Iterator[Any]:
-    """Start Playwright once."""
-    with sync_playwright() as running:
-        yield running
-
-
-@pytest.fixture(scope="session")
-def browser(playwright: Any) -> Iterator[Browser]:
-    """Start Chromium: the one on the PATH, or Playwright's own."""
+def browser_type_launch_args(
+    browser_type_launch_args: dict[str, Any], playwright: Playwright
+) -> dict[str, Any]:
+    """Launch the Chromium on the PATH, or else Playwright's own."""
     names = ("chromium", "chromium-browser", "google-chrome", "chrome")
     found = [path for name in names if (path := shutil.which(name))]
     own = playwright.chromium.executable_path
@@ -81,71 +68,8 @@ def browser(playwright: Any) -> Iterator[Browser]:
         if os.environ.get("CI"):
             pytest.fail(reason)
         pytest.skip(reason)
-    running = playwright.chromium.launch(
-        executable_path=found[0], args=CHROMIUM_FLAGS
-    )
-    yield running
-    running.close()
-
-
-@pytest.fixture
-def open_page(
-    browser: Browser, site_url: str
-) -> Iterator[Callable[..., Page]]:
-    """Open pages of the site; fail if one asks for more than the site has.
-
-    `open_page("chapters/rank.html", color_scheme="dark")` passes options to
-    the browser's context. A path with a scheme is opened as it stands. On
-    leaving, any request off this machine, failed response, page error or
-    console error fails the test.
-    """
-    opened: list[Any] = []
-    problems: list[str] = []
-    allowed = ("http://127.0.0.1", "data:", "blob:", "file:", "about:")
-
-    def open_one(path: str, **options: Any) -> Page:
-        context = browser.new_context(
-            **{"viewport": {"width": 1280, "height": 900}, **options}
-        )
-        opened.append(context)
-        page = context.new_page()
-        page.on(
-            "request",
-            lambda request: (
-                None
-                if request.url.startswith(allowed)
-                else problems.append(f"request to {request.url}")
-            ),
-        )
-        page.on(
-            "response",
-            lambda answer: (
-                problems.append(f"{answer.status} for {answer.url}")
-                if answer.status >= 400
-                else None
-            ),
-        )
-        page.on(
-            "console",
-            lambda message: (
-                problems.append(f"console: {message.text}")
-                if message.type == "error"
-                else None
-            ),
-        )
-        page.on("pageerror", lambda error: problems.append(f"error: {error}"))
-        page.goto(path if ":" in path else f"{site_url}/{path}")
-        return page
-
-    yield open_one
-    for context in opened:
-        context.close()
-    assert problems == []
-
-
-@pytest.fixture(scope="session")
-def axe() -> Path:
-    """Return axe-core's script."""
-    import axe_playwright_python
-
-    return Path(axe_playwright_python.__file__).parent / "axe.min.js"
+    return {
+        **browser_type_launch_args,
+        "executable_path": found[0],
+        "args": CHROMIUM_FLAGS,
+    }

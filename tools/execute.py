@@ -2,246 +2,223 @@
 
     python tools/execute.py [CHAPTER ...] [--jobs N] [--force]
 
-Every chapter runs in a fresh kernel. Its outputs go to the jupyter-cache that
-MyST-NB reads, so a build finds them and executes nothing itself. That cache
-knows a chapter by its code cells alone. The rest a result depends on is the
-package, the data, the pinned versions and Python: their digest stands beside
-the cache, and when it changes, every result is forgotten.
+Every chapter runs in a fresh kernel, in the book's own environment and in an
+empty folder. Its outputs go to the jupyter-cache that MyST-NB reads, so that a
+build finds them and executes nothing itself. That cache knows a chapter by its
+code cells alone. A digest of what else its results depend on (`inputs.py`) is
+kept with them; when that changes, the chapter runs again.
 """
 
 from __future__ import annotations
 
 import argparse
-import hashlib
-import json
 import os
-import re
 import shutil
+import signal
+import subprocess
 import sys
 import time
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable
 from concurrent.futures import ThreadPoolExecutor, as_completed
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
 
-import yaml
-from jupyter_cache import get_cache
-from jupyter_cache.base import CacheBundleIn
-from jupyter_cache.readers import get_reader
-from nbclient import NotebookClient
-from nbclient.exceptions import (
-    CellExecutionError,
-    CellTimeoutError,
-    DeadKernelError,
-)
-from tqdm import tqdm
+import environment
 
 ROOT = Path(__file__).resolve().parents[1]
-INPUTS = (
-    "lorabook",
-    "assets/checkpoints",
-    "assets/results",
-    "assets/data",
-    "assets/results",
-    "requirements.txt",
-)
-CELL_SECONDS = 300
+if __name__ == "__main__":
+    environment.enter(ROOT)
+
+from contents import ContentsError, chapters
+from inputs import Inputs
+from jupyter_cache.readers import get_reader
+from kernels import Run, clear, run, stop
+from results import Results, ResultsError
+from tqdm import tqdm
 
 
-@dataclass
-class Run:
-    """One executed chapter: its notebook, its time, and how it failed."""
+def read(root: Path, page: str) -> Any:
+    """Read a chapter as a notebook.
 
-    page: str
-    seconds: float
-    notebook: Any
-    error: str = ""
-
-
-def pages_in_toc(toc: Any) -> Iterator[str]:
-    """Yield the pages that `_toc.yml` names, in reading order."""
-    if isinstance(toc, dict):
-        for key, value in toc.items():
-            if key in ("root", "file"):
-                yield value
-            else:
-                yield from pages_in_toc(value)
-    elif isinstance(toc, list):
-        for value in toc:
-            yield from pages_in_toc(value)
-
-
-def is_notebook(path: Path) -> bool:
-    """Return whether a page is a text notebook (jupytext, MyST format)."""
-    head = path.read_text(encoding="utf8")[:1000]
-    return re.search(r"^\s*format_name:\s*myst\s*$", head, re.M) is not None
-
-
-def chapters(root: Path) -> list[str]:
-    """Return the text notebooks of the book, in reading order."""
-    toc = yaml.safe_load((root / "_toc.yml").read_text(encoding="utf8"))
-    found = (page.removesuffix(".md") for page in pages_in_toc(toc))
-    return [page for page in found if is_notebook(root / f"{page}.md")]
-
-
-def digest(root: Path, inputs: Iterable[str] = INPUTS) -> str:
-    """Hash everything besides its own cells that a result depends on."""
-    found = hashlib.sha256(sys.version.encode())
-    for name in inputs:
-        top = root / name
-        for path in sorted(top.rglob("*")) if top.is_dir() else [top]:
-            if not path.is_file() or "__pycache__" in path.parts:
-                continue
-            relative = path.relative_to(root).as_posix()
-            found.update(f"\0{relative}\0".encode())
-            found.update(path.read_bytes())
-    return found.hexdigest()
-
-
-def open_cache(build: Path, now: str) -> Any:
-    """Open the cache of results; forget them if their inputs changed."""
-    stamp, folder = build / "inputs.sha256", build / ".jupyter_cache"
-    if folder.exists() and not (stamp.exists() and stamp.read_text() == now):
-        shutil.rmtree(folder)
-    build.mkdir(exist_ok=True)
-    stamp.write_text(now)
-    return get_cache(str(folder))
-
-
-def run(root: Path, page: str, notebook: Any) -> Run:
-    """Execute one chapter in a fresh kernel, where its file lies."""
-    started = time.monotonic()
-    client = NotebookClient(
-        notebook,
-        timeout=CELL_SECONDS,
-        # Times in the cells' metadata would be a part of the cache's key.
-        record_timing=False,
-        # Its warning about unencrypted TCP on this machine is noise here.
-        extra_arguments=["--log-level=ERROR"],
-        resources={"metadata": {"path": str((root / page).parent)}},
-    )
-    error = ""
+    Raises
+    ------
+    ContentsError
+        If it is none.
+    """
+    reader = get_reader({"name": "myst_nb_md", "type": "plugin"})
     try:
-        client.execute()
-    except CellExecutionError as failure:
-        error = describe(notebook, failure.traceback)
-    except CellTimeoutError:
-        error = describe(notebook, f"no answer within {CELL_SECONDS} s")
-    except DeadKernelError:
-        error = describe(notebook, "the kernel died (out of memory?)")
-    return Run(page, time.monotonic() - started, notebook, error)
+        return reader(str(root / f"{page}.md"))
+    except Exception as error:  # of YAML, of options, of MyST
+        why = " ".join(str(error).split())
+        raise ContentsError(f"{page}.md cannot be read: {why}") from error
 
 
-def describe(notebook: Any, traceback: str) -> str:
-    """Name the failing cell, show its source and the traceback."""
-    cells = [cell for cell in notebook.cells if cell.cell_type == "code"]
-    # The cells after the failing one never ran: they have no count.
-    ran = [i for i, cell in enumerate(cells) if cell.execution_count]
-    number = ran[-1] if ran else 0
-    source = "\n".join(f"    {x}" for x in cells[number].source.splitlines())
-    return f"code cell {number + 1} of {len(cells)}:\n{source}\n\n{traceback}"
+def source_of(notebook: Any) -> str:
+    """Return the code of a chapter."""
+    cells = (x.source for x in notebook.cells if x.cell_type == "code")
+    return "\n".join(cells)
+
+
+def prepare(root: Path, imports: Iterable[str]) -> None:
+    """Empty the folders of earlier runs, and list Matplotlib's fonts.
+
+    Where Matplotlib has no such list, it takes long to write one, and tells
+    a chapter's reader so.
+    """
+    clear(root)
+    fonts = environment.home(root) / "matplotlib"
+    listed = any(fonts.glob("fontlist-*.json"))
+    if not listed and any(x.split(".")[0] == "matplotlib" for x in imports):
+        command = [sys.executable, "-c", "import matplotlib.font_manager"]
+        variables = environment.variables(root)
+        subprocess.run(command, env=variables, stderr=subprocess.DEVNULL)
 
 
 def execute(
     root: Path, only: list[str], jobs: int, force: bool = False
 ) -> list[Run]:
-    """Execute the chapters whose results are missing; return those runs."""
-    cache = open_cache(root / "_build", digest(root))
-    read = get_reader({"name": "myst_nb_md", "type": "plugin"})
-    log_file = root / "_build" / "runs.json"
-    log = json.loads(log_file.read_text()) if log_file.exists() else {}
+    """Execute the chapters whose results are missing; return those runs.
 
-    stale = []
-    for page in only:
-        notebook = read(str(root / f"{page}.md"))
-        try:
-            record = cache.match_cache_notebook(notebook)
-        except KeyError:
-            stale.append((page, notebook))
-        else:
-            if force:
-                cache.remove_cache(record.pk)
-                stale.append((page, notebook))
+    What a run finds is kept as soon as it ends, whatever happens later.
+
+    Raises
+    ------
+    ResultsError
+        If results cannot be written.
+    """
+    inputs = Inputs(root)
+    results = Results(root / "_build")
+    stale: dict[str, Any] = {}
+    digests: dict[str, str] = {}
+    states = {page: inputs.state(page) for page in only}
+    imports: set[str] = set()
+    for page, state in states.items():
+        if not force and results.current(page, state):
+            continue
+        notebook = read(root, page)
+        source = source_of(notebook)
+        digest = digests[page] = inputs.digest(source)
+        if force or not results.hold(page, notebook, digest, state):
+            stale[page] = notebook
+            imports |= inputs.reach(source).imports
+    if not stale:
+        return []
+    prepare(root, imports)
+
     # The longest first: then no core waits long for the last chapter.
-    stale.sort(key=lambda item: -log.get(item[0], {}).get("seconds", 1e9))
-
+    order = sorted(stale, key=results.seconds, reverse=True)
     runs = []
-    with (
-        ThreadPoolExecutor(jobs) as pool,
-        tqdm(
-            total=len(stale),
-            desc="executing",
-            unit="chapter",
-            # None: off where nobody looks, as in continuous integration.
-            disable=None if stale else True,
-        ) as bar,
-    ):
-        futures = [pool.submit(run, root, *item) for item in stale]
+    pool = ThreadPoolExecutor(jobs)
+    # Where nobody looks, as in continuous integration, there is no bar.
+    bar = tqdm(
+        total=len(order), desc="executing", unit="chapter", disable=None
+    )
+    try:
+        futures = [pool.submit(run, root, x, stale[x]) for x in order]
         for future in as_completed(futures):
             done = future.result()
             runs.append(done)
             state = "FAILED" if done.error else "done"
             bar.write(f"{done.page}: {state} in {done.seconds:.1f} s")
             bar.update()
-            if done.error:
-                continue
-            # Sphinx reads a page again when it finds a later time here.
-            log[done.page] = {
-                "seconds": round(done.seconds, 1),
-                "finished": time.time(),
-            }
-            cache.cache_notebook_bundle(
-                CacheBundleIn(
-                    done.notebook,
-                    str(root / f"{done.page}.md"),
-                    data={"execution_seconds": done.seconds},
-                ),
-                overwrite=True,
-            )
-    log_file.write_text(json.dumps(log, indent=1))
+            if not done.error:
+                results.keep(done, digests[done.page], states[done.page])
+    except BaseException:
+        pool.shutdown(wait=False, cancel_futures=True)
+        stop()
+        raise
+    finally:
+        bar.close()
+    pool.shutdown()
     return runs
 
 
-def main(arguments: list[str] | None = None, root: Path = ROOT) -> int:
-    """Run the command line; return its exit status."""
-    parser = argparse.ArgumentParser(description=(__doc__ or "").split(".")[0])
+def report(runs: list[Run], asked: int, wall: float) -> int:
+    """Say what was executed and what failed; return the exit status."""
+    for failed in (x for x in runs if x.error):
+        print(f"\n{failed.page}.md failed in {failed.error}", file=sys.stderr)
+    if runs:
+        alone = sum(x.seconds for x in runs)
+        print(
+            f"executed {len(runs)} of {asked} chapters in {wall:.1f} s; "
+            f"their times add up to {alone:.1f} s"
+        )
+    else:
+        print(f"executed nothing: all {asked} chapters are up to date")
+    if any(x.error for x in runs):
+        return fail(
+            "A chapter failed: see above. "
+            "To work on it alone: make chapter CH=its_name"
+        )
+    return 0
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Add what a command that executes chapters understands."""
     parser.add_argument("chapter", nargs="*", help="slugs; all by default")
     parser.add_argument("--jobs", type=int, default=os.cpu_count() or 1)
     parser.add_argument(
         "--force", action="store_true", help="execute what has not changed too"
     )
-    options = parser.parse_args(arguments)
-    if options.jobs < 1:
-        parser.error(f"--jobs needs 1 or more, got {options.jobs}")
 
+
+def main(root: Path, options: argparse.Namespace) -> int:
+    """Execute what the options ask for; return the exit status."""
+    if options.jobs < 1:
+        return fail(f"--jobs needs 1 or more, got {options.jobs}")
     every = chapters(root)
     by_slug = {Path(page).name: page for page in every}
-    unknown = [x for x in options.chapter if x not in by_slug]
-    if unknown:
-        known = ", ".join(sorted(by_slug))
-        parser.error(f"no chapter {unknown[0]!r}; there are: {known}")
+    for slug in options.chapter:
+        if slug not in by_slug:
+            known = " ".join(by_slug)
+            return fail(f"There is no chapter '{slug}'. There are: {known}")
     only = [by_slug[x] for x in options.chapter] or every
-
-    # One thread a kernel: side by side they would otherwise oversubscribe
-    # the cores, and every number would depend on how many cores there are.
-    os.environ.setdefault("OMP_NUM_THREADS", "1")
-    os.environ["LORABOOK_SITE"] = "1"
-
     started = time.monotonic()
     runs = execute(root, only, options.jobs, options.force)
-    for failed in (x for x in runs if x.error):
-        print(f"\n{failed.page}.md failed in {failed.error}", file=sys.stderr)
-    if runs:
-        wall, alone = time.monotonic() - started, sum(r.seconds for r in runs)
+    return report(runs, len(only), time.monotonic() - started)
+
+
+def fail(sentence: str) -> int:
+    """Say what was wrong; return the exit status."""
+    print(f"\n{sentence}\n", file=sys.stderr)
+    return 1
+
+
+def interrupt(*_: object) -> NoReturn:
+    """Leave the work at once."""
+    raise KeyboardInterrupt
+
+
+def guarded(command: Any, root: Path, *arguments: Any) -> NoReturn:
+    """Run a command alone in the book's folder; end with its status.
+
+    What may go wrong without being a fault of the program gets one sentence.
+    """
+    # Also where it was started in the background, deaf to Ctrl-C.
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, interrupt)
+    try:
+        with environment.alone(root):
+            status = command(root, *arguments)
+    except KeyboardInterrupt:
+        # At once: threads that still wait for a kernel are not waited for.
         print(
-            f"executed {len(runs)} of {len(only)} chapters in {wall:.1f} s; "
-            f"their times add up to {alone:.1f} s"
+            "\ninterrupted; what was finished is kept",
+            file=sys.stderr,
+            flush=True,
         )
-    else:
-        print(f"executed nothing: all {len(only)} chapters are up to date")
-    return int(any(x.error for x in runs))
+        os._exit(130)
+    except (ContentsError, ResultsError) as error:
+        status = fail(str(error))
+    except shutil.Error as error:  # from copying many files
+        status = fail(f"{error.args[0][0][2]}")
+    except OSError as error:
+        name = f" ({error.filename})" if error.filename else ""
+        status = fail(f"{error.strerror or error}{name}")
+    sys.exit(status)
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    cli = argparse.ArgumentParser(description=(__doc__ or "").split(".")[0])
+    add_arguments(cli)
+    guarded(main, ROOT, cli.parse_args())

@@ -11,8 +11,6 @@
     '<rect x="-6.5" y="-6.5" width="13" height="13"/>',
     '<path d="M0-8.5L8.5 6.5H-8.5Z"/>',
   ];
-  LR.sub = (i) => "₀₁₂₃"[i];
-
   /* The smallest round number that is at least x. */
   LR.roundUp = (x) => {
     const ten = 10 ** Math.floor(Math.log10(x || 1));
@@ -23,9 +21,12 @@
   /* n points of the unit circle, the first one repeated at the end. */
   LR.circle = (n = 90) => Array.from({ length: n + 1 }, (_, i) =>
     [Math.cos((2 * Math.PI * i) / n), Math.sin((2 * Math.PI * i) / n)]);
-  /* M x, for M as rows. */
-  LR.apply = (M, x) =>
-    M.map((row) => row.reduce((sum, a, j) => sum + a * x[j], 0));
+  LR.rad = (degrees) => (degrees * Math.PI) / 180;
+  LR.unit = (degrees) => [Math.cos(LR.rad(degrees)), Math.sin(LR.rad(degrees))];
+  /* The angle of a vector, from -180 to 180 degrees, and how it is written. */
+  LR.angle = ([x, y]) => (Math.atan2(y, x) * 180) / Math.PI;
+  LR.degrees = (x) =>
+    `${(Math.round(10 * x) / 10 || 0).toFixed(1).replace("-", "−")}°`;
 
   /* A square picture of [-range, range]^2, one SVG unit a CSS pixel, so that
      text keeps its size on a phone. A new size calls for `redraw`. */
@@ -138,17 +139,18 @@
     return plane;
   };
 
-  /* An n x n matrix to type in. `change` gets the place of an entry, counted
-     along the rows, and its new value; `complain` gets a sentence about a bad
-     entry, or "" when all are good again. */
-  LR.matrix = (n, change, complain) => {
+  /* The n x n matrix W to type in. `change` gets the new matrix; `complain`
+     gets a sentence about a bad entry, or "" when all are good again. */
+  LR.entries = (n, change, complain) => {
+    let W;
     const cells = Array.from({ length: n * n }, (_, k) => h("input", {
       type: "number", step: 0.1, inputmode: "decimal",
-      "aria-label": `A, row ${Math.floor(k / n) + 1}, column ${k % n + 1}`,
+      "aria-label": `W, row ${Math.floor(k / n) + 1}, column ${k % n + 1}`,
       oninput: () => {
         if (wrong()) return;
         complain("");
-        change(k, cells[k].valueAsNumber);
+        change(W.map((row, i) => row.map((x, j) =>
+          i * n + j === k ? cells[k].valueAsNumber : x)));
       },
       // Not while a number is half typed.
       onchange: () => wrong() && complain(`${wrong().ariaLabel}: type a ` +
@@ -157,18 +159,21 @@
     const wrong = () =>
       cells.find((cell) => !(Math.abs(cell.valueAsNumber) <= 100));
     const heads = cells.slice(0, n).map((_, j) =>
-      h("span", { class: `c${j + 1}` }, `${LR.SHAPES[j]} a${LR.sub(j + 1)}`));
+      h("span", { class: `c${j + 1}` }, `${LR.SHAPES[j]} w${LR.sub(j + 1)}`));
     const el = h("div", { class: "matrix", role: "group",
-      "aria-label": "The matrix A", style: `--n:${n}` }, heads, cells);
-    el.set = (A) => cells.forEach((cell, k) => {
-      const text = String(+A[Math.floor(k / n)][k % n].toFixed(4));
-      if (cell.valueAsNumber !== +text) cell.value = text;
-    });
+      "aria-label": "The matrix W", style: `--n:${n}` }, heads, cells);
+    el.set = (to) => {
+      W = to;
+      cells.forEach((cell, k) => {
+        const text = String(+W[Math.floor(k / n)][k % n].toFixed(4));
+        if (cell.valueAsNumber !== +text) cell.value = text;
+      });
+    };
     return el;
   };
 
   LR.planeCss = `
-  svg.plane{display:block;width:100%;aspect-ratio:1;
+  svg.plane{display:block;width:100%;aspect-ratio:1;margin-inline:auto;
     touch-action:pan-y;user-select:none;
     border:1px solid var(--line);border-radius:.3rem}
   .plane path{fill:none;stroke:currentColor;stroke-width:1.5}
@@ -178,6 +183,9 @@
   .plane .axis{stroke:var(--muted);stroke-width:1}
   .plane text.tick{font-size:12px;font-weight:400;fill:var(--muted)}
   .c1{color:var(--c1)}.c2{color:var(--c2)}.c3{color:var(--c3)}
+  :is(text,span).c1{color:color-mix(in srgb,var(--c1) 70%,var(--fg))}
+  :is(text,span).c2{color:color-mix(in srgb,var(--c2) 70%,var(--fg))}
+  :is(text,span).c3{color:color-mix(in srgb,var(--c3) 70%,var(--fg))}
   .plane .arrow{stroke-width:2.5}.plane .tip{fill:currentColor;stroke:none}
   .plane .body{stroke:var(--fg);stroke-width:2;
     fill:color-mix(in srgb,var(--fg) 9%,transparent)}

@@ -7,22 +7,20 @@ It writes `lora_layer.svg` beside this file. Nothing in it is to scale.
 
 from pathlib import Path
 
-STYLE = """
-  text { fill: #1f2329; font: 17px system-ui, sans-serif;
-    text-anchor: middle }
-  .name { font-size: 22px; font-weight: 600 }
-  .frozen { fill: #8a929c; fill-opacity: .22; stroke: #6d7580;
-    stroke-width: 1.5; stroke-dasharray: 6 4 }
-  .trained { fill: #3565ee; fill-opacity: .22; stroke: #3565ee;
-    stroke-width: 2 }
-  .flow { fill: none; stroke: #6d7580; stroke-width: 2 }
-  .tip { fill: #6d7580 }
-  @media (prefers-color-scheme: dark) {
-    text { fill: #e4e6ea }
-    .frozen { stroke: #a7aeb8 }
-    .trained { stroke: #7c9cf5 }
-    .flow { stroke: #a7aeb8 } .tip { fill: #a7aeb8 }
-  }
+from lorabook.plot import COLORS, DARK_INK, INK, MUTED
+
+STYLE = f"""
+  svg {{ --ink: {INK} }}
+  @media (prefers-color-scheme: dark) {{ svg {{ --ink: {DARK_INK} }} }}
+  text {{ fill: var(--ink); font: 17px system-ui, sans-serif;
+    text-anchor: middle }}
+  .name {{ font-size: 22px; font-weight: 600 }}
+  .frozen {{ fill: {MUTED}; fill-opacity: .3; stroke: var(--ink);
+    stroke-width: 1.5; stroke-dasharray: 6 4 }}
+  .trained {{ fill: {COLORS["blue"]}; fill-opacity: .22;
+    stroke: {COLORS["blue"]}; stroke-width: 2 }}
+  .flow {{ fill: none; stroke: var(--ink); stroke-width: 1.5 }}
+  .tip {{ fill: var(--ink) }}
 """
 WIDTH, HEIGHT = 580, 430
 LEFT, RIGHT = 150, 400  # the middles of the two branches

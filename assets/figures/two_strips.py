@@ -13,11 +13,13 @@ import io
 from pathlib import Path
 
 import numpy as np
+from matplotlib.colors import to_rgb
 from numpy.typing import NDArray
 from PIL import Image
 from torch import Tensor
 
 from lorabook import data, linalg
+from lorabook.plot import COLORS, DARK_INK, INK, MUTED
 
 Array = NDArray[np.float64]
 
@@ -27,12 +29,13 @@ UNIT = 0.8  # drawing units for one entry, in the picture and in the strips
 GAP = 12.0  # between the strips and the picture
 LEFT, TOP = 30.0, 32.0  # room for the strips' names
 
-STYLE = """
-  text { fill: #1f2329; font: 18px system-ui, sans-serif }
-  .halo { fill: none; stroke: #fff; stroke-width: 3.2; opacity: .75 }
-  .path { fill: none; stroke: #d4480b; stroke-width: 1.6 }
-  .edge { fill: none; stroke: #8a929c; stroke-width: .8 }
-  @media (prefers-color-scheme: dark) { text { fill: #e4e6ea } }
+STYLE = f"""
+  svg {{ --ink: {INK} }}
+  @media (prefers-color-scheme: dark) {{ svg {{ --ink: {DARK_INK} }} }}
+  text {{ fill: var(--ink); font: 18px system-ui, sans-serif }}
+  .halo {{ fill: none; stroke: #fff; stroke-width: 3.2; opacity: .75 }}
+  .path {{ fill: none; stroke: {COLORS["red"]}; stroke-width: 1.6 }}
+  .edge {{ fill: none; stroke: {MUTED}; stroke-width: .8 }}
 """
 
 
@@ -58,8 +61,8 @@ def strip(M: Array, axis: int) -> str:
     scale = np.quantile(np.abs(M), 0.95, axis=axis, keepdims=True)
     level = (7 * (M / scale).clip(-1, 1)).round().astype(int)
     image = Image.fromarray((level + 7).astype(np.uint8))
-    colours = [(0xCB, 0x62, 0x0A)] * 7 + [(0x2F, 0x6F, 0xE0)] * 8
-    image.putpalette([x for colour in colours for x in colour])
+    low, high = (to_rgb(COLORS[name]) for name in ("orange", "blue"))
+    image.putpalette([round(255 * x) for x in low * 7 + high * 8])
     opacity = bytes(round(255 * abs(k) / 7) for k in range(-7, 8))
     return encode(image, "png", transparency=opacity, optimize=True, bits=4)
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 import runpy
 from pathlib import Path
 from xml.etree import ElementTree
@@ -11,19 +10,12 @@ import pytest
 
 ROOT = Path(__file__).resolve().parents[2]
 FIGURES = ROOT / "assets" / "figures"
-CHAPTER = ROOT / "chapters" / "lora_in_one_page.md"
 SVG = "{http://www.w3.org/2000/svg}"
-NAMES = ["lora_layer", "lora_update"]
+NAMES = ["lora_layer"]
 
 
 def drawing(name: str) -> str:
     return (FIGURES / f"{name}.svg").read_text(encoding="utf8")
-
-
-def numbers(text: str) -> set[float]:
-    return {
-        float(x.replace(",", "")) for x in re.findall(r"\d[\d,.]*\d|\d", text)
-    }
 
 
 @pytest.mark.parametrize("name", NAMES)
@@ -54,29 +46,3 @@ def test_nothing_leaves_the_drawing(name: str) -> None:
             x, y = map(float, point.split(","))
             assert 0 <= x <= width
             assert 0 <= y <= height
-
-
-def test_the_update_is_to_scale() -> None:
-    root = ElementTree.fromstring(drawing("lora_update"))
-    sizes = {
-        rect.get("class") + str(i): float(rect.get("width"))
-        * float(rect.get("height"))
-        for i, rect in enumerate(root.iter(f"{SVG}rect"))
-    }
-    whole, B, A = sizes.values()
-    assert B / whole == pytest.approx(8 / 256, rel=1e-2)
-    assert A / whole == pytest.approx(8 / 256, rel=1e-2)
-
-
-def test_the_numbers_of_the_update() -> None:
-    root = ElementTree.fromstring(drawing("lora_update"))
-    words = " ".join(x.text for x in root.iter(f"{SVG}text"))
-    count = 8 * (256 + 256)
-    assert numbers(words) == {256, 8, 256**2, count, 100 * count / 256**2}
-    alt = re.search(
-        r'lora_update\.svg\n---.*?alt: "(.*?)"\n---',
-        CHAPTER.read_text("utf8"),
-        re.S,
-    )
-    assert alt
-    assert numbers(alt[1]) == numbers(words)

@@ -3,8 +3,7 @@
 import hashlib
 import json
 import runpy
-import subprocess
-import sys
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
@@ -15,11 +14,47 @@ from lorabook import data, models
 
 ROOT = Path(__file__).resolve().parents[2]
 CHECKPOINT = ROOT / "assets" / "checkpoints" / "tiny_gpt.safetensors"
-SCRIPT = ROOT / "experiments" / "pretrain_tiny_gpt.py"
 
 
-def provenance() -> dict:
-    return json.loads(CHECKPOINT.with_suffix(".json").read_text("utf8"))
+def script(name: str) -> dict:
+    """Import a script as Python does that runs it: from its own folder."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.syspath_prepend(str(ROOT / "experiments"))
+        return runpy.run_path(str(ROOT / "experiments" / f"{name}.py"))
+
+
+@pytest.fixture
+def run(monkeypatch) -> Iterator[Callable[..., None]]:
+    """Run scripts on the beginnings of the texts, and with one thread."""
+    corpus, threads = data.corpus, torch.get_num_threads()
+    monkeypatch.setattr(data, "corpus", lambda *names: corpus(*names)[:3000])
+    monkeypatch.delenv("LORABOOK_SEED", raising=False)
+
+    def one(name: str, *options: object) -> None:
+        # The tests may be run before a commit.
+        arguments = [*map(str, options), "--allow-dirty"]
+        script(name)["main"](arguments)
+
+    yield one
+    torch.set_num_threads(threads)
+
+
+@pytest.mark.parametrize(
+    "name",
+    ["adapt_tiny_gpt", "update_spectra", "pretrain_tiny_gpt", "make_corpora"],
+)
+def test_no_script_writes_what_it_refuses(
+    name: str, tmp_path, run, monkeypatch, capsys
+) -> None:
+    """Seeds are shifted, so that the test does not depend on the tree."""
+    monkeypatch.setenv("LORABOOK_SEED", "7")
+    out = tmp_path / "new" / "found.json"
+    with pytest.raises(SystemExit) as refused:
+        run(name, "--out", out)
+    assert refused.value.code == 2
+    message = "error: results are stored with LORABOOK_SEED=0 only"
+    assert message in capsys.readouterr().err
+    assert not out.parent.exists()
 
 
 # The corpora ----------------------------------------------------------------
@@ -27,7 +62,7 @@ def provenance() -> dict:
 
 @pytest.fixture(scope="module")
 def corpora() -> dict:
-    return runpy.run_path(str(ROOT / "experiments" / "make_corpora.py"))
+    return script("make_corpora")
 
 
 def test_the_files_are_those_described() -> None:
@@ -61,12 +96,25 @@ def test_of_ten_parts_two_are_held_out(corpora) -> None:
     assert texts["train"] == "".join(x for x in parts if int(x) % 10 < 8)
 
 
+def test_the_texts_are_written_with_their_provenance(tmp_path, run) -> None:
+    run("make_corpora", "--out", tmp_path)
+    about = json.loads((tmp_path / "corpora.json").read_text("utf8"))
+    assert about["provenance"]["command"].endswith("make_corpora.py")
+    for name, file in about["files"].items():
+        content = (tmp_path / name).read_bytes()
+        assert hashlib.sha256(content).hexdigest() == file["sha256"]
+    assert (tmp_path / about["licence"]).exists()
+    stored = data.results("corpora", folder="data")
+    if stored.provenance["python"] == about["provenance"]["python"]:
+        assert stored["files"] == about["files"]
+
+
 # The checkpoint -------------------------------------------------------------
 
 
 def test_the_checkpoint_has_the_loss_it_claims() -> None:
     model = models.load_tiny_gpt()
-    about = provenance()
+    about = data.results("tiny_gpt", folder="checkpoints")
     assert sum(p.numel() for p in model.parameters()) == about["parameters"]
     for name in ("docs validation", "docs test", "code test"):
         text = data.corpus(*name.split())
@@ -77,11 +125,18 @@ def test_the_checkpoint_has_the_loss_it_claims() -> None:
     assert about["bits per byte"]["code test"] > 3
 
 
-def test_its_provenance_is_complete() -> None:
-    about = provenance()
-    assert about["command"].startswith("python experiments/pretrain_tiny_gpt")
-    assert len(about["commit"]) == 40
-    assert about["torch"].startswith("2.")
+def test_the_script_has_the_settings_of_its_provenance() -> None:
+    about = data.results("tiny_gpt", folder="checkpoints").provenance
+    pretrain = script("pretrain_tiny_gpt")
+    settings = dict(about["settings"])
+    settings["betas"] = tuple(settings["betas"])
+    assert settings == {
+        "seed": pretrain["SEED"],
+        "steps": 3000,
+        "batch": pretrain["BATCH"],
+        **pretrain["SETTINGS"],
+        **pretrain["ADAMW"],
+    }
 
 
 def test_another_checkpoint_is_refused(tmp_path, monkeypatch) -> None:
@@ -95,16 +150,11 @@ def test_another_checkpoint_is_refused(tmp_path, monkeypatch) -> None:
         models.load_tiny_gpt()
 
 
-def test_a_short_run_of_the_script(tmp_path) -> None:
+def test_a_short_run_of_the_script(tmp_path, run) -> None:
     """It learns, repeats itself bit for bit, and describes what it wrote."""
     found = []
     for folder in (tmp_path / "one", tmp_path / "two"):
-        subprocess.run(
-            [sys.executable, SCRIPT, "--steps", "30", "--out", folder],
-            check=True,
-            capture_output=True,
-            cwd=tmp_path,
-        )
+        run("pretrain_tiny_gpt", "--steps", 15, "--out", folder)
         file = folder / CHECKPOINT.name
         about = json.loads(file.with_suffix(".json").read_text("utf8"))
         content = file.read_bytes()
@@ -114,8 +164,9 @@ def test_a_short_run_of_the_script(tmp_path) -> None:
             "tiny_gpt.safetensors",
         ]
         found.append(content)
-        assert about["bits per byte"]["docs test"] < 5.5
-        assert about["command"].endswith("--steps 30")
+        assert about["bits per byte"]["docs test"] < 7
+        assert about["provenance"]["command"].endswith("--steps 15")
+        assert about["provenance"]["settings"]["steps"] == 15
     assert found[0] == found[1]
     # The same parameters as the model that is shipped, in its own numbers.
     shipped, mine = load_file(CHECKPOINT), load_file(file)
@@ -128,51 +179,57 @@ def test_a_short_run_of_the_script(tmp_path) -> None:
 # The adaptations ------------------------------------------------------------
 
 
-def test_a_cut_off_adaptation_goes_on(tmp_path) -> None:
+def test_a_cut_off_adaptation_goes_on(tmp_path, run, capsys) -> None:
     """Runs that are in the file are kept, and the others are added."""
-    script = ROOT / "experiments" / "adapt_tiny_gpt.py"
     file = tmp_path / "found.json"
     for limit in (1, 2):
-        subprocess.run(
-            [
-                sys.executable,
-                script,
-                *("--steps", "2", "--limit", str(limit), "--out", file),
-            ],
-            check=True,
-            capture_output=True,
-            cwd=tmp_path,
-        )
+        options = ("--steps", 2, "--limit", limit, "--out", file)
+        run("adapt_tiny_gpt", *options)
         runs = json.loads(file.read_text("utf8"))["runs"]
         assert [run["lr"] for run in runs] == [1e-4, 3e-4][:limit]
-    base = json.loads(file.read_text("utf8"))["base"]
+    found = json.loads(file.read_text("utf8"))
+    base = found["base"]
+    commit = found["provenance"]["commit"]
+    assert [run["commit"] for run in runs] == [commit, commit]
     assert all(run["validation"] < base["validation"] for run in runs)
     # Longer runs may not go into the file of short ones.
     before = file.read_bytes()
-    refused = subprocess.run(
-        [sys.executable, script, "--steps", "3", "--out", file],
-        capture_output=True,
-        text=True,
-        cwd=tmp_path,
-        check=False,
-    )
-    assert refused.returncode == 2
-    assert "found.json has runs with other settings" in refused.stderr
+    capsys.readouterr()
+    with pytest.raises(SystemExit) as refused:
+        run("adapt_tiny_gpt", "--steps", 3, "--out", file)
+    assert refused.value.code == 2
+    message = "found.json has runs with another value of settings"
+    assert message in capsys.readouterr().err
     assert file.read_bytes() == before
 
 
-def test_the_adaptations_are_complete(monkeypatch) -> None:
+def test_a_run_that_failed_has_no_loss(monkeypatch) -> None:
+    """Not 99 bits a byte: no number would be the right one."""
+    adapt = script("adapt_tiny_gpt")
+
+    def fails(**setting: object) -> None:
+        raise FloatingPointError
+
+    monkeypatch.setitem(adapt["execute"].__globals__, "adapt", fails)
+    setting = {"method": "lora", "rank": 8, "lr": 1e9, "seed": 0}
+    assert adapt["execute"](setting, 5) == setting | {
+        "validation": None,
+        "test": None,
+        "docs": None,
+    }
+
+
+def test_the_adaptations_are_complete() -> None:
     """Five seeds of each method, at a rate that is not at an end."""
-    # As Python does for a script: it imports from its own folder.
-    monkeypatch.syspath_prepend(str(ROOT / "experiments"))
-    script = runpy.run_path(str(ROOT / "experiments" / "adapt_tiny_gpt.py"))
-    file = ROOT / "assets" / "results" / "adaptation.json"
-    runs = json.loads(file.read_text("utf8"))["runs"]
-    for setting in script["settings"](runs):
+    adapt = script("adapt_tiny_gpt")
+    stored = data.results("adaptation")
+    runs = stored.runs
+    assert stored.provenance["settings"] == adapt["settings_used"](100)
+    for setting in adapt["settings"](runs):
         found = [run for run in runs if setting.items() <= run.items()]
         assert len(found) == 1
         if setting["seed"]:
-            rates = script["RATES"][setting["method"]]
+            rates = adapt["RATES"][setting["method"]]
             assert rates[0] < setting["lr"] < rates[-1]
         if setting["method"] == "matrices":
             cut = found[0]["truncated"]
@@ -186,9 +243,7 @@ def test_the_adaptations_are_complete(monkeypatch) -> None:
 
 @pytest.fixture(scope="module")
 def spectra_script() -> dict:
-    with pytest.MonkeyPatch.context() as patch:
-        patch.syspath_prepend(str(ROOT / "experiments"))
-        return runpy.run_path(str(ROOT / "experiments" / "update_spectra.py"))
+    return script("update_spectra")
 
 
 def check_spectra(found: dict) -> None:
@@ -222,25 +277,17 @@ def check_spectra(found: dict) -> None:
         assert update == pytest.approx(noise, rel=1e-4)
 
 
-def test_the_spectra_are_complete(spectra_script) -> None:
+def test_the_spectra_are_complete() -> None:
     """The settings are those of the stored run, and so are its losses."""
-    folder = ROOT / "assets" / "results"
-    found = json.loads((folder / "update_spectra.json").read_text("utf8"))
-    check_spectra(found)
-    about = found["provenance"]
-    assert len(about["commit"]) == 40  # and not marked as changed
+    found = data.results("update_spectra")
+    check_spectra(found.content)
+    about = found.provenance
     assert about["command"].endswith("update_spectra.py --steps 100")
-    runs = json.loads((folder / "adaptation.json").read_text("utf8"))["runs"]
-    (same,) = [
-        run
-        for run in runs
-        if run["method"] == "matrices"
-        and run["seed"] == about["settings"]["seed"]
-        and run["lr"] == about["settings"]["lr"]
-    ]
-    assert about["settings"]["lr"] == spectra_script["best_rate"](
-        runs, {"method": "matrices"}
-    )
+    runs = data.results("adaptation")
+    lr = runs.best_rate(method="matrices")
+    assert about["settings"]["lr"] == lr
+    seed = about["settings"]["seed"]
+    (same,) = runs.pick(method="matrices", seed=seed, lr=lr)
     assert found["all"] == pytest.approx(same["truncated"], abs=2e-3)
     # A fifth of the text, and not a special one.
     few = found["few"]
@@ -263,21 +310,13 @@ def test_a_cut_is_the_best_of_its_rank(spectra_script) -> None:
     assert not zero.any()
 
 
-def test_a_short_run_takes_updates_apart(tmp_path) -> None:
+def test_a_short_run_takes_updates_apart(tmp_path, run) -> None:
     file = tmp_path / "found.json"
-    subprocess.run(
-        [
-            sys.executable,
-            ROOT / "experiments" / "update_spectra.py",
-            *("--steps", "2", "--bytes", "3000", "--out", file),
-        ],
-        check=True,
-        capture_output=True,
-        cwd=tmp_path,
-    )
+    options = ("--steps", 2, "--bytes", 2048, "--out", file)
+    run("update_spectra", *options)
     text = file.read_text("utf8")
     found = json.loads(text)
     check_spectra(found)
     assert len(text.splitlines()) < 1000  # a spectrum on a line
-    assert found["provenance"]["command"].endswith("--steps 2 --bytes 3000")
+    assert found["provenance"]["command"].endswith("--steps 2 --bytes 2048")
     assert found["all"]["128"] < found["all"]["0"]

@@ -7,13 +7,14 @@ import pytest
 import scipy.linalg
 import scipy.stats
 import torch
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from sklearn.utils.extmath import randomized_svd as sklearn_randomized_svd
 from torch import Tensor
 from torch.testing import assert_close
 
 from lorabook.linalg import (
+    cut,
     effective_rank,
     energy,
     numerical_rank,
@@ -22,6 +23,7 @@ from lorabook.linalg import (
     stable_rank,
     truncated_svd,
 )
+from lorabook.measure import count_flops, saved_bytes
 
 shapes = st.tuples(st.integers(1, 9), st.integers(1, 9))
 seeds = st.integers(0, 2**32 - 1)
@@ -90,10 +92,30 @@ def test_the_zero_matrix_has_rank_zero(rtol: float | None) -> None:
     assert numerical_rank(torch.zeros(3, 5), rtol) == 0
 
 
-@pytest.mark.parametrize("rtol", [-1e-9, math.nan])
+@pytest.mark.parametrize("rtol", [-1e-9, math.nan, 1.0, 2.0])
 def test_a_senseless_tolerance_is_refused(rtol: float) -> None:
-    with pytest.raises(ValueError, match="need rtol >= 0, got"):
+    """At 1 and beyond, every matrix would have rank 0."""
+    with pytest.raises(ValueError, match="need 0 <= rtol < 1, got"):
         numerical_rank(torch.eye(3), rtol)
+
+
+@pytest.mark.parametrize(
+    ("dtype", "side"),
+    [
+        (torch.float16, 1024),
+        (torch.bfloat16, 128),
+        (torch.float8_e4m3fn, 8),
+        (torch.float8_e5m2, 4),
+    ],
+)
+def test_a_format_too_coarse_for_a_rank_says_so(dtype, side: int) -> None:
+    M = torch.eye(side).to(dtype)
+    for A in (M, M[:2], M[:, :2]):
+        with pytest.raises(ValueError, match=f"{dtype} is too coarse to"):
+            numerical_rank(A)
+    assert numerical_rank(M, rtol=0.5) == side
+    few = side // 2 - 1
+    assert numerical_rank(M[:few, :few]) == few
 
 
 # truncated_svd
@@ -132,6 +154,15 @@ def test_truncation_beats_every_rival(
     assert error <= torch.linalg.norm(M - M @ Q @ Q.T) + 1e-12
 
 
+def test_a_cut_is_the_product_of_the_triplets() -> None:
+    M = gaussian(7, 5)
+    assert torch.equal(cut(M, 3), _product(truncated_svd(M, 3)))
+    assert_close(cut(M, 5), M)
+    assert cut(M.bfloat16(), 2).dtype == torch.float32
+    with pytest.raises(ValueError, match="need 1 <= r <= 5, got 0"):
+        cut(M, 0)
+
+
 def test_the_error_is_the_discarded_spectrum() -> None:
     M = gaussian(7, 5)
     s = torch.linalg.svdvals(M)
@@ -139,6 +170,259 @@ def test_the_error_is_the_discarded_spectrum() -> None:
     rest = M - U * S @ Vh
     assert_close(torch.linalg.norm(rest), s[3:].square().sum().sqrt())
     assert_close(torch.linalg.matrix_norm(rest, 2), s[3])
+
+
+# What every decomposition does with narrow formats and extreme numbers
+
+SVDS = {
+    "truncated": lambda M: truncated_svd(M, 2),
+    "randomized": lambda M: randomized_svd(M, 2, generator=generator(0)),
+    "product": lambda M: product_svd(M, torch.eye(M.shape[1])),
+}
+
+
+@pytest.mark.parametrize("name", SVDS)
+@pytest.mark.parametrize(
+    "dtype",
+    [torch.float16, torch.bfloat16, torch.float8_e4m3fn, torch.float8_e5m2],
+)
+def test_narrow_formats_are_decomposed_in_float32(name, dtype) -> None:
+    M = decaying(6, 4).to(dtype)
+    for found, expected in zip(
+        SVDS[name](M), SVDS[name](M.float()), strict=True
+    ):
+        assert found.dtype == torch.float32
+        assert torch.equal(found, expected)
+
+
+def test_factors_of_two_formats_meet_in_the_wider() -> None:
+    B, A = gaussian(5, 2), gaussian(2, 4, seed=1).bfloat16()
+    for left, right in ((B, A), (A.T, B.T)):
+        U, S, Vh = product_svd(left, right)
+        assert {U.dtype, S.dtype, Vh.dtype} == {torch.float64}
+        assert_close(U * S @ Vh, left.double() @ right.double())
+
+
+EXTREMES = [
+    (torch.float32, 2.0**120),
+    (torch.float32, 2.0**-120),
+    (torch.float64, 2.0**1015),
+    (torch.float64, 2.0**-1000),
+]
+
+
+@pytest.mark.parametrize("name", ["truncated", "randomized"])
+@pytest.mark.parametrize(("dtype", "scale"), EXTREMES)
+def test_the_scale_changes_the_values_alone(name, dtype, scale) -> None:
+    """A factor of two in each entry is one in each value, bit for bit."""
+    M = decaying(6, 4).to(dtype)
+    U, S, Vh = SVDS[name](M)
+    large_U, large_S, large_Vh = SVDS[name](M * scale)
+    assert_close(large_S / scale, S)
+    assert_close(large_U * (large_S / scale) @ large_Vh, U * S @ Vh)
+    assert_close(large_U.T @ large_U, torch.eye(2, dtype=dtype))
+    assert numerical_rank(M * scale) == numerical_rank(M) == 4
+
+
+@pytest.mark.parametrize(("dtype", "scale"), EXTREMES)
+def test_factors_of_extreme_scales_meet_in_the_middle(dtype, scale) -> None:
+    B, A = gaussian(6, 2).to(dtype), gaussian(2, 5, seed=1).to(dtype)
+    U, S, Vh = product_svd(B * scale, A / scale)
+    assert_close(U * S @ Vh, B @ A)
+    with pytest.raises(ValueError, match=f"out of the range of {dtype}"):
+        product_svd(B * scale, A * scale)
+    zeros = product_svd(B * scale, 0 * A)[1]
+    assert torch.equal(zeros, torch.zeros(2, dtype=dtype))
+
+
+@pytest.mark.parametrize("name", ["truncated", "randomized"])
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+def test_values_that_overflow_are_refused(name, dtype) -> None:
+    """The entries are finite, their singular value is not."""
+    M = torch.full((4, 4), torch.finfo(dtype).max, dtype=dtype)
+    with pytest.raises(ValueError, match=f"out of the range of {dtype}"):
+        SVDS[name](M)
+    assert numerical_rank(M) == 1
+    with pytest.raises(ValueError, match="out of the range"):
+        SVDS[name](torch.eye(4, dtype=dtype) * torch.finfo(dtype).tiny / 2)
+
+
+@pytest.mark.parametrize("name", SVDS)
+def test_zeros_have_values_of_zero(name) -> None:
+    assert torch.equal(SVDS[name](torch.zeros(5, 3))[1][:2], torch.zeros(2))
+
+
+# Gradients
+
+
+def loss_of(svd: tuple[Tensor, Tensor, Tensor], C: Tensor) -> Tensor:
+    """Return a number that depends on the product of the triplets."""
+    return (_product(svd) * C).sum() + _product(svd).square().sum() / 7
+
+
+@given(shapes, seeds)
+@settings(max_examples=30)
+def test_the_gradient_of_a_truncation_is_its_derivative(
+    shape: tuple[int, int], seed: int
+) -> None:
+    M = gaussian(*shape, seed=seed).requires_grad_()
+    r = 1 + seed % min(shape)
+    C = gaussian(*shape, seed=seed + 1)
+    assert torch.autograd.gradcheck(
+        lambda M: loss_of(truncated_svd(M, r), C), M, atol=1e-4, rtol=1e-3
+    )
+
+
+@given(shapes, seeds)
+@settings(max_examples=30)
+def test_gradients_of_each_part_agree_with_pytorch(
+    shape: tuple[int, int], seed: int
+) -> None:
+    """Where PyTorch's own are defined: all values differ."""
+    M = gaussian(*shape, seed=seed).requires_grad_()
+    r = 1 + seed % min(shape)
+    U, S, Vh = torch.linalg.svd(M, full_matrices=False)
+    ours = truncated_svd(M, r)
+    for a, b in zip(ours, (U[:, :r], S[:r], Vh[:r]), strict=True):
+        assert torch.equal(a, b)
+    # A loss that does not mind the signs of the vectors.
+    C, D = (gaussian(*x.shape, seed=seed + 1) for x in (ours[0], ours[2]))
+
+    def loss(U: Tensor, S: Tensor, Vh: Tensor) -> Tensor:
+        return (U.square() * C).sum() + S.log().sum() + (Vh**2 * D).sum()
+
+    (expected,) = torch.autograd.grad(loss(U[:, :r], S[:r], Vh[:r]), M)
+    (found,) = torch.autograd.grad(loss(*ours), M)
+    assert_close(found, expected, rtol=1e-6, atol=1e-8)
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+def test_the_gradient_at_low_rank_is_a_projection(dtype) -> None:
+    """Where PyTorch's is NaN: onto what keeps the rank.
+
+    At M of rank r, d(U S Vᵀ) is G minus what lies outside of both spaces.
+    """
+    M = (gaussian(30, 3) @ gaussian(3, 20, seed=1)).to(dtype).requires_grad_()
+    G = gaussian(30, 20, seed=2).to(dtype)
+    U, S, Vh = truncated_svd(M, 3)
+    ((U * S @ Vh) * G).sum().backward()
+    left, right = U @ U.T, Vh.T @ Vh
+    eye_m, eye_n = torch.eye(30, dtype=dtype), torch.eye(20, dtype=dtype)
+    expected = G - (eye_m - left) @ G @ (eye_n - right)
+    assert_close(M.grad, expected.detach(), rtol=1e-4, atol=1e-4)
+
+
+def test_the_gradient_reaches_a_product_of_factors() -> None:
+    B = gaussian(9, 3).requires_grad_()
+    A = gaussian(3, 8, seed=1).requires_grad_()
+    C = gaussian(9, 8, seed=2)
+    expected = torch.autograd.grad((B @ A * C).sum(), (B, A))
+    for svd in (product_svd(B, A), truncated_svd(B @ A, 3)):
+        found = torch.autograd.grad((_product(svd) * C).sum(), (B, A))
+        for a, b in zip(found, expected, strict=True):
+            assert_close(a, b)
+
+
+@given(shapes, st.integers(1, 9), seeds)
+@settings(max_examples=30)
+def test_the_gradient_of_a_product_svd_is_that_of_the_product(
+    shape: tuple[int, int], r: int, seed: int
+) -> None:
+    m, n = shape
+    B = gaussian(m, r, seed=seed).requires_grad_()
+    A = gaussian(r, n, seed=seed + 1).requires_grad_()
+    C = gaussian(m, n, seed=seed + 2)
+    k = min(m, r, n)
+    found = torch.autograd.grad(loss_of(product_svd(B, A), C), (B, A))
+    expected = torch.autograd.grad(loss_of(truncated_svd(B @ A, k), C), (B, A))
+    for a, b in zip(found, expected, strict=True):
+        assert_close(a, b, rtol=1e-5, atol=1e-7)
+
+
+def test_no_full_matrix_is_formed_on_the_way_back() -> None:
+    B = torch.randn(300, 4, requires_grad=True)
+    A = torch.randn(4, 200, requires_grad=True)
+    forward, both = (
+        count_flops(work, products_only=True)
+        for work in (
+            lambda: product_svd(B, A),
+            lambda: product_svd(B, A)[1].sum().backward(),
+        )
+    )
+    assert 0 < both - forward < 10 * 2 * (300 + 200) * 4**2
+
+
+def with_values(*values: float) -> Tensor:
+    U = torch.linalg.qr(gaussian(7, len(values))).Q
+    V = torch.linalg.qr(gaussian(6, len(values), seed=1)).Q
+    s = torch.tensor(values, dtype=torch.float64)
+    return (U * s @ V.T).requires_grad_()
+
+
+@pytest.mark.parametrize(
+    ("values", "r", "words"),
+    [
+        # The truncation itself is not unique.
+        ((3.0, 2.0, 2.0, 1.0), 2, "2 is equal to another one"),
+        ((3.0, 2.0, 2.0 - 1e-15, 1.0), 2, "2 is equal to another one"),
+        # Which turn of the two is meant?
+        ((3.0, 3.0, 1.0), 2, "1 is equal to another one"),
+        # More than the rank, at a corner like that of |x| at 0.
+        ((3.0, 1.0), 4, "3 is zero"),
+        ((0.0,), 1, "1 is zero"),
+    ],
+)
+@pytest.mark.parametrize("part", ["product", "values"])
+def test_without_a_gap_there_is_no_gradient(values, r, words, part) -> None:
+    M = with_values(*values)
+    svd = truncated_svd(M, r)
+    out = _product(svd).sum() if part == "product" else svd[1].sum()
+    if part == "values" and values[:2] == (3.0, 3.0):
+        out = svd[1][0]  # one of the two; their sum has a gradient
+    message = f"^singular value {words}, up to rounding, where the triplet"
+    with pytest.raises(ValueError, match=message):
+        out.backward()
+    assert M.grad is None
+
+
+def test_a_tie_that_the_loss_does_not_see_is_harmless() -> None:
+    M = with_values(3.0, 2.0, 2.0, 0.0)
+    U, S, Vh = truncated_svd(M, 3)
+    # Of a tie the sum of the values has a gradient, and so has all of the
+    # first triplet.
+    first = U[:, :1] * S[:1] @ Vh[:1]
+    (S.sum() + first.sum()).backward()
+    assert torch.isfinite(M.grad).all()
+    (alone,) = torch.autograd.grad(truncated_svd(M, 3)[1].sum(), M)
+    assert_close(alone, (U @ Vh).detach())
+    # A small gap is one.
+    near = with_values(3.0, 2.0, 2.0 - 1e-9)
+    _product(truncated_svd(near, 2)).sum().backward()
+    assert torch.isfinite(near.grad).all()
+
+
+def test_a_factor_of_zeros_has_no_gradient() -> None:
+    B, A = torch.zeros(5, 2, requires_grad=True), torch.randn(2, 4)
+    with pytest.raises(ValueError, match="singular value 1 is zero"):
+        _product(product_svd(B, A)).sum().backward()
+
+
+def test_a_random_sample_has_no_gradient() -> None:
+    M = gaussian(9, 8).requires_grad_()
+    out = _product(randomized_svd(M, 3)).sum() + M.sum()
+    with pytest.raises(ValueError, match="has no gradient: use trunc"):
+        out.backward()
+    with torch.no_grad():
+        assert not randomized_svd(M, 3)[1].requires_grad
+
+
+def test_without_a_gradient_nothing_is_kept_or_copied() -> None:
+    M = gaussian(9, 8)
+    U = truncated_svd(M, 3)[0]
+    assert not U.requires_grad
+    assert saved_bytes(lambda: product_svd(M, M.T)) == 0
+    with torch.no_grad():
+        assert not truncated_svd(M.requires_grad_(), 3)[1].requires_grad
 
 
 # randomized_svd
@@ -399,6 +683,21 @@ def test_effective_rank_agrees_with_scipy(S: Tensor) -> None:
     assert math.isclose(effective_rank(S), expected, rel_tol=1e-9)
 
 
+def test_energy_of_a_narrow_format_is_told_apart() -> None:
+    """In bfloat16, a share of 0.999 would be 1."""
+    for dtype in (torch.bfloat16, torch.float16):
+        S = torch.tensor([1.0, 2**-6]).to(dtype)
+        found = energy(S)
+        assert found.dtype == torch.float32
+        assert_close(found[0].item(), 1 / (1 + 2**-12))
+
+
+def test_energy_has_a_gradient() -> None:
+    S = torch.tensor([4.0, 3.0, 1.0]).double().requires_grad_()
+    assert torch.autograd.gradcheck(energy, S)
+    assert stable_rank(S) == 26 / 16
+
+
 def test_equal_values_count_fully() -> None:
     assert stable_rank(torch.full((5,), 3.0)) == 5
     assert math.isclose(effective_rank(torch.full((5,), 3.0)), 5)
@@ -429,6 +728,8 @@ def test_energy_is_cumulated_in_double_precision() -> None:
         (torch.tensor([1.0, -1.0]), "need singular values >= 0"),
         (torch.tensor([1.0, math.nan]), "finite"),
         (torch.zeros(3), "all singular values are zero"),
+        (torch.tensor([4, 3, 0]), "floating-point values, got torch.int64"),
+        (torch.ones(2).cfloat(), "real floating-point values"),
     ],
 )
 def test_what_is_no_spectrum_is_refused(measure, S: Tensor, message) -> None:

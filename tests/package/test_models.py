@@ -154,6 +154,25 @@ def test_too_short_a_text_is_named() -> None:
         bits_per_byte(Uniform(), torch.zeros(128, dtype=torch.uint8))
 
 
+@pytest.mark.parametrize(("context", "batch"), [(0, 1), (-1, 1), (9, 0)])
+@pytest.mark.parametrize("n", [20, 300])
+def test_no_window_is_not_a_loss_of_zero(n, context, batch) -> None:
+    text = torch.zeros(n, dtype=torch.uint8)
+    for size in (batch, -batch):
+        if size < 1 or context < 1:
+            with pytest.raises(ValueError, match="context >= 1 and batch >= "):
+                bits_per_byte(Uniform(), text, context, size)
+
+
+def test_a_loss_that_is_not_finite_is_told() -> None:
+    class Broken(nn.Module):
+        def forward(self, text: torch.Tensor) -> torch.Tensor:
+            return torch.full((*text.shape, 256), torch.nan)
+
+    with pytest.raises(FloatingPointError, match="cross-entropy is nan"):
+        bits_per_byte(Broken(), torch.zeros(200, dtype=torch.uint8))
+
+
 # The architectures ----------------------------------------------------------
 
 

@@ -1,6 +1,7 @@
 """What chapters print and quote, here and in a real kernel."""
 
 import inspect
+import math
 import subprocess
 import sys
 from pathlib import Path
@@ -14,7 +15,7 @@ from nbclient import NotebookClient
 
 from lorabook import notebook
 from lorabook.layers import LoRALinear
-from lorabook.notebook import report, show_source
+from lorabook.notebook import report, show_source, table
 
 ROOT = Path(__file__).resolve().parents[2]
 GLUED = "application/papermill.record/text/plain"
@@ -80,6 +81,73 @@ def test_other_kinds_are_refused_before_anything_prints(
     assert capsys.readouterr().out == ""
 
 
+# Tables
+
+
+def tabled(monkeypatch, *arguments: object) -> list[str]:
+    shown = []
+    monkeypatch.setattr(notebook, "display", lambda x: shown.append(x.data))
+    table(*arguments)
+    return shown[0].splitlines()
+
+
+def test_a_table_aligns_numbers_and_formats_them(monkeypatch) -> None:
+    rows = [
+        ["dense", 4000, torch.tensor(1e-9), 0.5],
+        ["thin", np.int64(12), None, -0.25],
+    ]
+    columns = {"layer": "", "$r$": "", "error": ".0e", "share": ".1%"}
+    assert tabled(monkeypatch, rows, columns) == [
+        "| layer | $r$ | error | share |",
+        "| :-- | --: | --: | --: |",
+        "| dense | 4,000 | 1\u00a0×\u00a010⁻⁹ | 50.0% |",
+        "| thin | 12 |  | −25.0% |",
+    ]
+
+
+def test_a_table_without_rows_has_its_head(monkeypatch) -> None:
+    assert tabled(monkeypatch, [], {"a": "", "b": ""}) == [
+        "| a | b |",
+        "| :-- | :-- |",
+    ]
+
+
+def test_a_table_refuses_what_it_cannot_write(monkeypatch) -> None:
+    with pytest.raises(ValueError, match="needs 2 values, one a column, but"):
+        tabled(monkeypatch, [[1]], {"a": "", "b": ""})
+    message = "^table takes numbers and strings, but a is a list$"
+    with pytest.raises(TypeError, match=message):
+        tabled(monkeypatch, [[[1]]], {"a": ""})
+
+
+@pytest.mark.parametrize(
+    "value", [math.nan, np.float32("nan"), torch.tensor(math.nan)]
+)
+def test_what_is_no_number_is_not_reported(value, capsys) -> None:
+    with pytest.raises(ValueError, match=r"^report .* but bad is NaN$"):
+        report(good=1, bad=value)
+    with pytest.raises(ValueError, match=r"^table .* but loss is NaN$"):
+        table([[value]], {"loss": ".2f"})
+    assert capsys.readouterr().out == ""
+    report(far=math.inf)
+    assert capsys.readouterr().out == "far = inf\n"
+
+
+def test_any_name_can_be_reported(capsys) -> None:
+    """Names belong to a page, and need no prefix."""
+    names = ("share", "values", "name", "value", "self", "plain", "caller")
+    report(**dict.fromkeys(names, 0.5))
+    assert capsys.readouterr().out == "".join(f"{x} = 0.5\n" for x in names)
+
+
+def test_large_integers_keep_their_digits(capsys) -> None:
+    report(n=2**80 + 1, m=np.uint64(2**64 - 1))
+    assert capsys.readouterr().out == (
+        "n = 1,208,925,819,614,629,174,706,177\n"
+        "m = 18,446,744,073,709,551,615\n"
+    )
+
+
 # In a kernel
 
 CELLS = {
@@ -88,7 +156,7 @@ import numpy as np
 import torch
 from lorabook.layers import LoRALinear
 from lorabook.linalg import truncated_svd
-from lorabook.notebook import report, show_source
+from lorabook.notebook import report, show_source, table
 """,
     "values": """
 report(x=np.float64(2 / 3), n=torch.tensor(12345), word="adapter", yes=True)

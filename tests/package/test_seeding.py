@@ -1,17 +1,13 @@
-"""Seeds reach every generator; settings come back as they were."""
+"""Seeds reach every generator, and one variable shifts them all."""
 
-import os
 import random
-import warnings
 from collections.abc import Iterator
 
 import numpy as np
 import pytest
 import torch
 
-from lorabook.seeding import deterministic, seed_all
-
-WORKSPACE = "CUBLAS_WORKSPACE_CONFIG"
+from lorabook.seeding import generator, rng, seed_all, seed_shift
 
 
 def draw() -> list[float]:
@@ -19,8 +15,9 @@ def draw() -> list[float]:
 
 
 @pytest.fixture(autouse=True)
-def _own_randomness() -> Iterator[None]:
-    """Give the other tests back their random numbers."""
+def _own_randomness(monkeypatch) -> Iterator[None]:
+    """Start without a shift; give others their random numbers back."""
+    monkeypatch.delenv("LORABOOK_SEED", raising=False)
     state = random.getstate(), np.random.get_state(), torch.get_rng_state()
     yield
     random.setstate(state[0])
@@ -98,97 +95,93 @@ def test_anything_else_is_refused_before_it_does_harm(seed: object) -> None:
     assert (np.random.get_state()[1] == numpy_state).all()
 
 
-# deterministic
+# generator and rng
 
 
-def settings() -> tuple[object, ...]:
-    return (
-        torch.are_deterministic_algorithms_enabled(),
-        torch.is_deterministic_algorithms_warn_only_enabled(),
-        torch.backends.cudnn.deterministic,
-        torch.backends.cudnn.benchmark,
-        torch.backends.cudnn.enabled,
-        os.environ.get(WORKSPACE),
+@pytest.mark.parametrize("seed", [0, 5, 2**32 - 1, np.int64(5)])
+def test_a_generator_is_the_librarys_own(seed: int) -> None:
+    plain = torch.Generator().manual_seed(int(seed))
+    assert torch.equal(
+        torch.randn(9, generator=generator(seed)),
+        torch.randn(9, generator=plain),
     )
+    assert (
+        rng(seed).random(9) == np.random.default_rng(int(seed)).random(9)
+    ).all()
 
 
-# Enabled, warn only, cudnn.deterministic, cudnn.benchmark, workspace.
-FOUND = [
-    (False, False, False, False, None),
-    (False, False, True, True, ":16:8"),
-    (True, True, False, True, None),
-    (True, False, True, False, ":16:8"),
-]
+def test_a_generator_leaves_the_global_ones_alone() -> None:
+    seed_all(5)
+    first = draw()
+    seed_all(5)
+    torch.rand(3, generator=generator(6))
+    rng(6).random(3)
+    assert draw() == first
 
 
-@pytest.fixture(params=FOUND)
-def found(request, monkeypatch) -> Iterator[tuple[object, ...]]:
-    """Put PyTorch into some state; return what `settings` says of it."""
-    before = settings()
-    enabled, warn_only, cudnn_deterministic, benchmark, workspace = (
-        request.param
-    )
-    monkeypatch.delenv(WORKSPACE, raising=False)
-    if workspace is not None:
-        monkeypatch.setenv(WORKSPACE, workspace)
-    torch.use_deterministic_algorithms(enabled, warn_only=warn_only)
-    torch.backends.cudnn.deterministic = cudnn_deterministic
-    torch.backends.cudnn.benchmark = benchmark
-    yield settings()
-    torch.use_deterministic_algorithms(before[0], warn_only=before[1])
-    torch.backends.cudnn.deterministic = before[2]
-    torch.backends.cudnn.benchmark = before[3]
+@pytest.mark.parametrize("make", [generator, rng])
+@pytest.mark.parametrize("seed", [-1, 2**32, True, 1.0, "1", None])
+def test_a_generator_refuses_what_is_no_seed(make, seed: object) -> None:
+    with pytest.raises(ValueError, match=r"0 <= seed < 2\*\*32, got "):
+        make(seed)
 
 
-def test_inside_everything_is_deterministic(found) -> None:
-    workspace = found[-1] or ":4096:8"
-    with deterministic():
-        assert settings() == (True, False, True, False, found[4], workspace)
+# The shift
 
 
-def test_afterwards_it_is_as_before(found) -> None:
-    with deterministic():
-        pass
-    assert settings() == found
+def numbers_of(seed: int) -> list[float]:
+    """Draw from everything that a seed reaches."""
+    seed_all(seed)
+    return [
+        *draw(),
+        torch.rand((), generator=generator(seed)).item(),
+        rng(seed).random(),
+    ]
 
 
-def test_also_after_an_error(found) -> None:
-    with pytest.raises(ZeroDivisionError), deterministic():
-        raise ZeroDivisionError
-    assert settings() == found
+def test_the_shift_is_added_to_every_seed(monkeypatch) -> None:
+    expected = numbers_of(1005)
+    monkeypatch.setenv("LORABOOK_SEED", "1000")
+    assert numbers_of(5) == expected
+    assert seed_shift() == 1000
 
 
-def test_also_after_changes_inside(found) -> None:
-    with deterministic():
-        torch.use_deterministic_algorithms(True, warn_only=True)
-        torch.backends.cudnn.benchmark = True
-        os.environ[WORKSPACE] = ":0:0"
-    assert settings() == found
+def test_a_stored_run_is_made_again_without_the_shift(monkeypatch) -> None:
+    seed_all(5)
+    expected = draw()
+    monkeypatch.setenv("LORABOOK_SEED", "1000")
+    seed_all(5, shifted=False)
+    assert draw() == expected
+    with pytest.raises(ValueError, match=r"0 <= seed < 2\*\*32, got -1"):
+        seed_all(-1, shifted=False)
 
 
-def test_it_nests(found) -> None:
-    with deterministic():
-        inside = settings()
-        with deterministic():
-            pass
-        assert settings() == inside
-    assert settings() == found
+@pytest.mark.parametrize("text", ["0", "00"])
+def test_a_shift_of_zero_is_none(text: str, monkeypatch) -> None:
+    expected = numbers_of(5)
+    monkeypatch.setenv("LORABOOK_SEED", text)
+    assert numbers_of(5) == expected
 
 
-def test_it_is_pytorch_that_obeys() -> None:
-    """An algorithm with no deterministic version is refused, inside only."""
-    x = torch.zeros(3)
-    index = torch.tensor([0, 0])
+@pytest.mark.parametrize(
+    "text", ["", "-1", "1.0", "x", " 7", "1_000", "²", "٣", str(2**32)]
+)
+@pytest.mark.parametrize("seed", [seed_all, generator, rng])
+def test_a_shift_that_is_no_number_is_refused(
+    seed, text: str, monkeypatch
+) -> None:
+    monkeypatch.setenv("LORABOOK_SEED", text)
+    state = random.getstate()
+    message = r"^need a whole number with 0 <= LORABOOK_SEED < 2\*\*32, got '"
+    with pytest.raises(ValueError, match=message):
+        seed(5)
+    assert random.getstate() == state
 
-    def put() -> None:
-        x.put_(index, torch.tensor([1.0, 2.0]), accumulate=False)
 
-    put()
-    with (
-        deterministic(),
-        pytest.raises(RuntimeError, match="deterministic"),
+def test_seed_and_shift_stay_in_the_range(monkeypatch) -> None:
+    monkeypatch.setenv("LORABOOK_SEED", "2")
+    generator(2**32 - 3)
+    with pytest.raises(
+        ValueError, match=r"LORABOOK_SEED < 2\*\*32, got 4294967294 \+ 2$"
     ):
-        put()
-    with warnings.catch_warnings():
-        warnings.simplefilter("error")
-        put()
+        generator(2**32 - 2)

@@ -1,5 +1,6 @@
 """The training loop, against steps taken by hand."""
 
+import copy
 import math
 
 import pytest
@@ -7,7 +8,14 @@ import torch
 from torch import nn
 from torch.nn import functional as F
 
-from lorabook.train import accuracy, batch_loss, text_loss, train
+from lorabook.layers import LoRALinear
+from lorabook.train import (
+    accuracy,
+    batch_loss,
+    text_loss,
+    train,
+    train_many,
+)
 
 
 def quadratic(start):
@@ -113,6 +121,101 @@ def test_a_loss_that_is_not_finite_stops_before_the_weights():
     assert p.item() == 1
 
 
+@pytest.mark.parametrize("clip", [None, 1.0])
+@pytest.mark.parametrize("at", [0, 2])
+def test_a_gradient_that_is_not_finite_stops_before_the_weights(at, clip):
+    """The root has an infinite slope at 0, times 0; its value is fine."""
+    p, q = quadratic(1)[0], quadratic(4)[0]
+    seen, calls = [], [0]
+
+    def loss():
+        seen[:] = [p.item(), q.item()]
+        calls[0] += 1
+        root = (0 * q).square().sum().sqrt() if calls[0] > at else 0
+        return (p - 3) ** 2 + (q - 3) ** 2 + root
+
+    message = rf"gradient of 1 of 2 parameters .* at step {at}, though"
+    with pytest.raises(FloatingPointError, match=message):
+        train(loss, [p, q], 5, 0.1, clip=clip)
+    assert [p.item(), q.item()] == seen
+    assert p.grad is q.grad is None
+
+
+def test_an_adapter_with_a_norm_at_zero_is_told():
+    """B starts at zero, where the norm of the update has no gradient."""
+    layer = LoRALinear(nn.Linear(4, 3), 2, 1.0)
+    x = torch.randn(5, 4)
+
+    def loss():
+        return layer(x).square().mean() + layer.delta_weight().norm().sqrt()
+
+    with pytest.raises(FloatingPointError, match="at step 0"):
+        train(loss, layer.parameters(), 3, 0.1)
+    assert not layer.B.any()
+
+
+def test_a_gradient_too_large_to_clip_is_not_scaled_to_nothing():
+    p = nn.Parameter(torch.tensor([1.0, 1.0]))
+    with pytest.raises(FloatingPointError, match="overflows at step 0"):
+        train(lambda: (1e30 * p).sum(), [p], 3, 0.1, clip=1.0)
+    assert p.tolist() == [1.0, 1.0]
+
+
+@pytest.mark.parametrize(
+    ("optimizer", "slope", "lr"),
+    [
+        # The last step; the square of the gradient, by which Adam divides.
+        (torch.optim.SGD, 1e10, 1e30),
+        (torch.optim.Adam, 1e22, 0.1),
+    ],
+)
+def test_a_run_does_not_end_with_numbers_that_are_none(optimizer, slope, lr):
+    p = nn.Parameter(torch.ones(2))
+    with pytest.raises(FloatingPointError, match="after step 0 the param"):
+        train(lambda: (slope * p).sum(), [p], 1, lr, optimizer=optimizer)
+
+
+def test_a_loss_that_nothing_can_lower_is_refused():
+    p, q = quadratic(1)[0], quadratic(2)[0]
+    other = nn.Parameter(torch.ones(()))
+    for loss in (
+        lambda: torch.tensor(1.0),
+        lambda: p.detach() ** 2,
+        lambda: other**2,
+        lambda: (other * q.detach()) ** 2,
+    ):
+        message = "loss of step 0 does not depend on any of the parameters"
+        with pytest.raises(ValueError, match=message):
+            train(loss, [p, q], 3, 0.1)
+        assert (p.item(), q.item()) == (1, 2)
+    # One that moves some of them is fine: a model may have unused parts.
+    train(lambda: p**2, [p, q], 3, 0.1)
+    assert q.item() == 2
+
+
+@pytest.mark.parametrize(
+    ("value", "error", "words"),
+    [
+        (1.5, TypeError, "must be a tensor, got float"),
+        (None, TypeError, "got NoneType"),
+        (torch.ones(2), ValueError, r"got torch.float32 of shape \(2,\)"),
+        (torch.ones(()).long(), ValueError, "got torch.int64"),
+        (torch.ones(()).cfloat(), ValueError, "one real number"),
+    ],
+)
+def test_what_is_no_loss_is_refused(value, error, words):
+    p, _ = quadratic(1)
+    with pytest.raises(error, match=words):
+        train(lambda: value, [p], 3, 0.1)
+    assert p.item() == 1
+
+
+def test_a_loss_may_have_a_side_of_one():
+    p, _ = quadratic(1)
+    history = train(lambda: p.reshape(1, 1) ** 2, [p], 2, 0.1)
+    assert history.shape == (2,)
+
+
 def test_a_batch_is_drawn_from_the_examples():
     torch.manual_seed(0)
     net = nn.Linear(3, 4)
@@ -180,6 +283,28 @@ def test_accuracy_counts():
     logits = torch.tensor([[1.0, 0], [0, 1], [0, 1], [0, 1]])
     y = torch.tensor([0, 0, 1, 1])
     assert accuracy(nn.Identity(), logits, y) == 0.75
+
+
+@pytest.mark.parametrize(
+    ("X", "y"),
+    [
+        (torch.ones(0, 3), torch.ones(0).long()),  # the mean of nothing
+        (torch.ones(4, 3), torch.ones(3).long()),
+        (torch.ones(4, 3), torch.ones(1).long()),  # would be spread
+        (torch.ones(4, 3), torch.ones(4, 1).long()),
+    ],
+)
+def test_accuracy_needs_a_class_for_each_input(X, y):
+    with pytest.raises(ValueError, match="need a class for each"):
+        accuracy(nn.Identity(), X, y)
+
+
+def test_accuracy_of_what_is_no_number_is_refused():
+    logits = torch.tensor([[1.0, 0], [math.nan, 1]])
+    with pytest.raises(FloatingPointError, match="not numbers"):
+        accuracy(nn.Identity(), logits, torch.tensor([0, 0]))
+    infinite = torch.tensor([[1.0, math.inf], [-math.inf, 1]])
+    assert accuracy(nn.Identity(), infinite, torch.tensor([1, 1])) == 1
 
 
 class CutOff(Exception):
@@ -259,3 +384,110 @@ def test_other_settings_out_of_range_are_named(setting):
     p, loss = quadratic(0)
     with pytest.raises(ValueError, match="need warmup >= 0, every >= 1 and"):
         train(loss, [p], 1, 0.1, **setting)
+
+
+def small_nets(count, adapted=False):
+    """Return networks of one shape, and data and batches for them."""
+    torch.manual_seed(0)
+    nets = []
+    for _ in range(count):
+        first = nn.Linear(5, 7)
+        layer = LoRALinear(first, 2, 4.0) if adapted else first
+        net = nn.Sequential(layer, nn.ReLU(), nn.Linear(7, 3)).double()
+        if adapted:
+            net[2].requires_grad_(False)
+        nets.append(net)
+    X = torch.randn(40, 5, dtype=torch.float64)
+    y = torch.randint(3, (40,))
+    return nets, X, y, torch.randint(40, (count, 12, 8))
+
+
+@pytest.mark.parametrize("adapted", [False, True])
+def test_many_networks_end_where_each_would_alone(adapted):
+    nets, X, y, batches = small_nets(3, adapted)
+    before = [copy.deepcopy(net) for net in nets]
+    alone = [copy.deepcopy(net) for net in nets]
+    rates = torch.tensor([0.01, 0.003, 0.1])
+    train_many(nets, X, y, batches, rates)
+    for net, own, start, rows, lr in zip(
+        nets, alone, before, batches, rates, strict=True
+    ):
+        drawn = iter(rows)
+
+        def loss(own=own, drawn=drawn):
+            i = next(drawn)
+            return F.cross_entropy(own(X[i]), y[i])
+
+        train(loss, own.parameters(), len(rows), lr.item())
+        for p, q, was in zip(
+            net.parameters(), own.parameters(), start.parameters(), strict=True
+        ):
+            torch.testing.assert_close(p, q, rtol=1e-6, atol=1e-8)
+            assert p.requires_grad == was.requires_grad
+            assert torch.equal(p, was) == (not p.requires_grad)
+            assert p.grad is None
+
+
+def test_one_factor_may_be_faster():
+    nets, X, y, batches = small_nets(2, adapted=True)
+    torch.nn.init.normal_(nets[0][0].B)
+    nets[1].load_state_dict(nets[0].state_dict())
+    batches[1] = batches[0]
+    start = copy.deepcopy(nets[0])
+    train_many(nets[:1], X, y, batches[:1, :1], 0.01)
+    train_many(nets[1:], X, y, batches[1:, :1], 0.01, faster={"B": 16})
+    moved = [
+        [(net[0].get_parameter(n) - start[0].get_parameter(n)) for n in "AB"]
+        for net in nets
+    ]
+    torch.testing.assert_close(moved[0][0], moved[1][0])
+    torch.testing.assert_close(16 * moved[0][1], moved[1][1])
+
+
+@pytest.mark.parametrize(
+    ("change", "words"),
+    [
+        ({"nets": []}, "for 0 networks"),
+        ({"batches": torch.zeros(2, 3, dtype=torch.long)}, "got \\(2, 3\\)"),
+        (
+            {"batches": torch.zeros(3, 1, 1, dtype=torch.long)},
+            "for 2 networks",
+        ),
+        ({"rates": 0.0}, "finite rate > 0"),
+        ({"rates": torch.tensor([0.1, math.nan])}, "finite rate > 0"),
+        ({"rates": torch.ones(3)}, "each of 2 networks"),
+    ],
+)
+def test_many_networks_refuse_what_does_not_fit(change, words):
+    nets, X, y, batches = small_nets(2)
+    given = {"nets": nets, "batches": batches, "rates": 0.1} | change
+    with pytest.raises(ValueError, match=words):
+        train_many(X=X, y=y, **given)
+    for net in nets:
+        net.requires_grad_(False)
+    with pytest.raises(ValueError, match="no parameter requires a gradient"):
+        train_many(nets, X, y, batches, 0.1)
+
+
+def test_many_networks_refuse_what_would_not_learn():
+    nets, X, y, batches = small_nets(2, adapted=True)
+    with pytest.raises(ValueError, match=r"that trains is called 'b'"):
+        train_many(nets, X, y, batches, 0.1, faster={"b": 16})
+    nets[1][0].A.requires_grad_(False)
+    with pytest.raises(ValueError, match="do not train the same parameters"):
+        train_many(nets, X, y, batches, 0.1)
+
+
+def test_many_networks_stay_as_they_were_where_one_fails():
+    nets, X, y, batches = small_nets(3)
+    before = [copy.deepcopy(net).state_dict() for net in nets]
+    X[5] = math.nan
+    batches[1, 4, 0] = 5
+    batches[0], batches[2] = 0, 1
+    rates = torch.tensor([0.1, 0.25, 0.1])
+    message = r"network 1 is not finite at step \d+: .* below 0\.25$"
+    with pytest.raises(FloatingPointError, match=message):
+        train_many(nets, X, y, batches, rates)
+    for net, was in zip(nets, before, strict=True):
+        for name, value in net.state_dict().items():
+            assert torch.equal(value, was[name])

@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import unquote, urlsplit
 
+import contents
 import pytest
 import yaml
 from bs4 import BeautifulSoup, Tag
@@ -386,7 +387,7 @@ def numbers(site: Site) -> list[str]:
     return [
         f"{page}: {found.text!r} in a sentence"
         for page, soup in site.content.items()
-        for found in soup.select(".pasted-text")
+        for found in soup.select(".glued")
         if wrong.search(found.text)
     ]
 
@@ -434,9 +435,7 @@ def test_site(site: Site, check: Check) -> None:
 
 
 def test_site_has_every_page_of_the_reading_order(site: Site) -> None:
-    text = (ROOT / "_toc.yml").read_text(encoding="utf8")
-    pages = re.findall(r"^[\s-]*(?:file|root):\s*(\S+)", text, re.M)
-    assert set(site.content) == {f"{page}.html" for page in pages}
+    assert set(site.content) == {f"{x}.html" for x in contents.pages(ROOT)}
     assert set(site.soups) >= {"404.html", "search.html"}
 
 
@@ -486,7 +485,7 @@ SMALL = {
         "../",
         '<h2 id="claim">Claim</h2><a href="../index.html">up</a>'
         '<img src="../icon.svg" alt="A square, filled with one colour.">'
-        '<span class="pasted-text">−0.2 (−0.3 to 6 × 10⁻⁵)</span>'
+        '<span class="glued">−0.2 (−0.3 to 6 × 10⁻⁵)</span>'
         '<a download href="../_sources/chapters/one.ipynb">.ipynb</a>',
         "chapters/one.html",
     ),

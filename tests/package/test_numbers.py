@@ -1,9 +1,10 @@
-"""How numbers and formulas are written on a page."""
+"""How numbers are written in sentences and tables."""
 
 from __future__ import annotations
 
 import pytest
-import typeset
+
+from lorabook.numbers import written
 
 
 @pytest.mark.parametrize(
@@ -13,6 +14,7 @@ import typeset
         ("-1.5e+12", "−1.5\u00a0×\u00a010¹²"),
         ("-0.130 (-0.140 to -0.119)", "−0.130 (−0.140 to −0.119)"),
         ("12,345", "12,345"),
+        ("float-16", "float-16"),
         ("-.5", "−.5"),
         # Words stay as they are, and so do the numbers in names.
         ("llama-2-7b", "llama-2-7b"),
@@ -21,4 +23,4 @@ import typeset
     ],
 )
 def test_a_number_as_a_sentence_has_it(number: str, text: str) -> None:
-    assert typeset.written(number) == text
+    assert written(number) == text

@@ -1,0 +1,188 @@
+"""What the book asks and answers: quizzes, cards, the list of questions.
+
+A chapter has a card, an admonition of class `answer` below its title. The
+directive `{cards}` shows all of them; `{questions} GROUP` lists the sections
+of one group (a class on the heading), each with its answer: the sentence
+marked `[...]{.answer}`, or else the section's first. `{quiz}` asks a reader.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import form
+from docutils import nodes
+from myst_nb.ext.glue.utils import PendingGlueReference
+from sphinx.addnodes import pending_xref
+from sphinx.application import Sphinx
+from sphinx.environment import BuildEnvironment
+from sphinx.transforms.post_transforms import SphinxPostTransform
+from sphinx.util import logging
+from sphinx.util.docutils import SphinxDirective
+
+LOGGER = logging.getLogger(__name__)
+
+
+class Collected(nodes.General, nodes.Element):
+    """The place of all cards, or of a group's questions."""
+
+
+def is_quiz(node: nodes.Node) -> bool:
+    """Return whether a node is a quiz."""
+    return isinstance(node, nodes.container) and "quiz" in node["classes"]
+
+
+class Quiz(SphinxDirective):
+    """A question, choices, and under each its verdict: Yes or No."""
+
+    has_content = True
+    required_arguments = 1
+    final_argument_whitespace = True
+
+    def run(self) -> list[nodes.Node]:
+        """Return the question and the list of choices."""
+        words, _ = self.state.inline_text(self.arguments[0], self.lineno)
+        question = nodes.paragraph("", "", nodes.strong("", "", *words))
+        quiz = nodes.container("", question, classes=["quiz"])
+        self.state.nested_parse(self.content, self.content_offset, quiz)
+        choices = list(quiz.findall(nodes.list_item))
+        verdicts = {
+            re.split(r"\W", x[1].astext())[0] if x.children[1:] else "nothing"
+            for x in choices
+        }
+        if len(choices) < 2 or verdicts != {"Yes", "No"}:
+            raise self.error(
+                "a quiz is a list of choices; under each stands a paragraph "
+                f"that begins with Yes or No, not with {sorted(verdicts)}"
+            )
+        return [quiz]
+
+
+class Collect(SphinxDirective):
+    """`{cards}`, or `{questions}` of a group: made from all chapters."""
+
+    optional_arguments = 1
+
+    def run(self) -> list[nodes.Node]:
+        """Leave a place; it is filled when all chapters have been read."""
+        group = (self.arguments or [""])[0]
+        if (self.name == "questions") != (group in form.GROUPS):
+            raise self.error(f"questions of which of {list(form.GROUPS)}?")
+        return [Collected("", group=group)]
+
+
+class Fill(SphinxPostTransform):
+    """Put cards and questions in their places; then links are resolved."""
+
+    default_priority = 1
+
+    def run(self, **kwargs: Any) -> None:
+        """Copy from the chapters, in reading order."""
+        for place in list(self.document.findall(Collected)):
+            found: list[nodes.Element] = []
+            for page in self.env.collect_relations():
+                if "card" in self.env.metadata[page]:
+                    top = next(
+                        self.env.get_doctree(page).findall(nodes.section)
+                    )
+                    here, builder = self.env.docname, self.app.builder
+                    uri = builder.get_relative_uri(here, page)
+                    if place["group"]:
+                        found += questions(top, place["group"], uri)
+                    else:
+                        found.append(card(top, uri))
+            many = nodes.bullet_list("", *found)
+            place.replace_self(many if place["group"] and found else found)
+            for node in self.document.findall(pending_xref):
+                node["refdoc"] = self.env.docname
+
+
+def card(top: nodes.Element, uri: str) -> nodes.Element:
+    """Return a copy of a chapter's card, headed by the chapter's name."""
+    found: Any = next(
+        x for x in top.findall(nodes.admonition) if "answer" in x["classes"]
+    ).deepcopy()
+    title: Any = top[0]
+    link = nodes.reference("", title.astext(), refuri=uri, internal=True)
+    found[0].insert(0, [link, nodes.Text(": ")])
+    return without_ids(found)
+
+
+def questions(
+    top: nodes.Element, group: str, uri: str
+) -> Iterator[nodes.Element]:
+    """Yield the questions of a chapter that belong to a group."""
+    for section in top.findall(nodes.section):
+        if group in section["classes"]:
+            title: Any = section[0]
+            to = f"{uri}#{section['ids'][0]}"
+            link = nodes.reference(
+                "", title.astext(), refuri=to, internal=True
+            )
+            said = [link, nodes.Text(" "), *answer(section)]
+            yield without_ids(
+                nodes.list_item("", nodes.paragraph("", "", *said))
+            )
+
+
+def without_ids(copied: nodes.Element) -> nodes.Element:
+    """Return a copied node to which no link can lead any more."""
+    for node in copied.findall(nodes.Element):
+        node["ids"], node["names"] = [], []
+    return copied
+
+
+def answer(section: nodes.Element) -> list[nodes.Node]:
+    """Return the sentence marked as the answer, or else the first."""
+    for span in section.findall(nodes.inline):
+        if "answer" in span["classes"]:
+            return [x.deepcopy() for x in span.children]
+    first = next(section.findall(nodes.paragraph))
+    found: list[nodes.Node] = []
+    for child in first.children:
+        end = re.search(r"[.!?](?=\s|$)", child.astext())
+        if isinstance(child, nodes.Text) and end:
+            return [*found, nodes.Text(child[: end.end()])]
+        found.append(child.deepcopy())
+    return found
+
+
+def check_form(app: Sphinx, doctree: nodes.document) -> None:
+    """Say what a chapter with a card lacks; note what others take from it."""
+    env = app.env
+    source = Path(env.doc2path(env.docname))
+    if source.suffix == ".md":
+        chapter = form.Chapter(source.read_text(encoding="utf8"))
+        if chapter.card:
+            env.metadata[env.docname]["card"] = chapter.card
+        for line, fault in form.missing(chapter):
+            LOGGER.warning(fault, location=(env.docname, line))
+    for kind in (Collected, PendingGlueReference):
+        if any(doctree.findall(kind)):
+            env.metadata[env.docname]["collects"] = "from other pages"
+
+
+def read_again(
+    app: Sphinx, env: BuildEnvironment, docnames: list[str]
+) -> None:
+    """Read again what collects from other pages, when one of these changed."""
+    if docnames:
+        docnames += [
+            x
+            for x in sorted(env.found_docs - set(docnames))
+            if "collects" in env.metadata.get(x, {})
+        ]
+
+
+def setup(app: Sphinx) -> dict[str, Any]:
+    """Register the extension."""
+    app.add_directive("quiz", Quiz)
+    app.add_directive("cards", Collect)
+    app.add_directive("questions", Collect)
+    app.add_post_transform(Fill)
+    app.connect("env-before-read-docs", read_again)
+    app.connect("doctree-read", check_form)
+    return {"version": "1", "parallel_read_safe": True}

@@ -1,0 +1,476 @@
+"""Adapters in a whole model: find layers, adapt them, turn them off, merge.
+
+Layers are named as `nn.Module.named_modules` names them. What is refused is
+refused in one sentence that begins with the name of the layer, and leaves the
+model as it was.
+"""
+
+import re
+import warnings
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from typing import Any, Literal
+
+from torch import Tensor, nn
+from torch.nn.modules.conv import _ConvNd
+from torch.nn.parameter import is_lazy
+
+from lorabook import bases
+from lorabook.layers import (
+    LoRAConv1D,
+    LoRAConv2d,
+    LoRAEmbedding,
+    LoRAFused,
+    LoRALayer,
+    LoRALinear,
+    Scaling,
+)
+
+Target = str | re.Pattern[str]
+Targets = Iterable[str] | re.Pattern[str] | Literal["all-linear"]
+
+# The kind of adapter for each kind of layer; Hugging Face's Conv1D comes in
+# when its library has been imported. Enter your own kinds here.
+ADAPTED: dict[type[nn.Module], type[LoRALayer]] = {
+    nn.Linear: LoRALinear,
+    nn.Embedding: LoRAEmbedding,
+    nn.Conv2d: LoRAConv2d,
+}
+
+
+def _kind(module: nn.Module) -> type[LoRALayer] | None:
+    """Return the kind of adapter for a layer, by the nearest of its types."""
+    adapted = ADAPTED | dict.fromkeys(bases.conv1d(), LoRAConv1D)
+    return next(
+        (adapted[t] for t in type(module).__mro__ if t in adapted), None
+    )
+
+
+def adapt(
+    base: nn.Module,
+    r: int,
+    alpha: float,
+    *,
+    dropout: float = 0.0,
+    scaling: Scaling = "alpha/r",
+    parts: Sequence[bool] | None = None,
+    sizes: Sequence[int] | None = None,
+) -> LoRALayer:
+    """Return the adapter of the kind that fits a layer.
+
+    Parameters
+    ----------
+    base : nn.Module
+        The layer to adapt. It is kept, not copied, and frozen in place.
+    r, alpha, dropout, scaling
+        As in `LoRALayer`.
+    parts, sizes
+        As in `LoRAFused`, which is used if `parts` is given.
+
+    Returns
+    -------
+    LoRALayer
+
+    Raises
+    ------
+    TypeError
+        If there is no adapter for such a layer.
+    ValueError
+        If a setting is not allowed. In either case `base` is as it was.
+    """
+    if isinstance(base, LoRALayer):
+        raise TypeError(
+            "the layer has an adapter: merge it, or resize it, or adapt "
+            "another layer"
+        )
+    if parts is not None:
+        return LoRAFused(base, r, alpha, parts, sizes, dropout, scaling)
+    if sizes is not None:
+        raise ValueError("sizes are those of parts: need parts too")
+    kind = _kind(base)
+    if kind is None:
+        allowed = [t.__name__ for t in ADAPTED]
+        raise TypeError(
+            f"there is no adapter for a {type(base).__name__}; there are some "
+            f"for {', '.join(allowed)} and Conv1D"
+        )
+    return kind(base, r, alpha, dropout, scaling)
+
+
+# Which layers?
+
+
+def _names(model: nn.Module) -> dict[str, nn.Module]:
+    """Return all modules under all names, but nothing from inside a layer."""
+    found: dict[str, nn.Module] = {}
+    inside = "\0"
+    for name, module in model.named_modules(remove_duplicate=False):
+        if not name.startswith(inside):
+            found[name] = module
+            if isinstance(module, LoRALayer) or _kind(module):
+                inside = f"{name}." if name else ""
+    return found
+
+
+def _matches(name: str, target: Target) -> bool:
+    if isinstance(target, str):
+        return name == target or name.endswith(f".{target}")
+    return target.fullmatch(name) is not None
+
+
+def find(model: nn.Module, targets: Targets) -> dict[str, nn.Module]:
+    """Return the layers of a model that are meant.
+
+    Parameters
+    ----------
+    model : nn.Module
+        It is not changed.
+    targets : iterable of str, re.Pattern, or "all-linear"
+        Names: whole ones, or their last parts, such as ``"q"`` or
+        ``"attention.q"`` for ``"blocks.0.attention.q"``. Each must be there.
+        A single name need not stand in a list.
+
+        A pattern: all layers that can be adapted and whose whole names match
+        all of it.
+
+        ``"all-linear"``: all linear layers that have no adapter yet, but for
+        the output layer of a model that names one
+        (``get_output_embeddings``), as in PEFT. If the model holds matrices
+        outside any layer, as attention and experts sometimes do, a warning
+        names them: they are left out.
+
+    Returns
+    -------
+    dict of str to nn.Module
+        By whole names, in the order of the model; a layer that is used under
+        several names, under each that is meant.
+
+    Raises
+    ------
+    ValueError
+        If nothing is meant, or a name is not there.
+    """
+    names = _names(model)
+    if isinstance(targets, str) and targets == "all-linear":
+        return _all_linear(model, names)
+    names.pop("", None)
+    if isinstance(targets, re.Pattern):
+        found = {
+            name: module
+            for name, module in names.items()
+            if _matches(name, targets)
+            and (isinstance(module, LoRALayer) or _kind(module))
+        }
+        missing = [] if found else [f"{targets.pattern!r}"]
+    else:
+        wanted = [targets] if isinstance(targets, str) else list(targets)
+        found = {
+            name: module
+            for name, module in names.items()
+            if any(_matches(name, target) for target in wanted)
+        }
+        missing = [
+            target or "''"
+            for target in wanted
+            if not any(_matches(name, target) for name in found)
+        ]
+    if missing or not found:
+        allowed = {
+            n.rpartition(".")[2]: 0 for n, m in names.items() if _kind(m)
+        }
+        raise ValueError(
+            f"no layer is named {', '.join(missing) or 'by targets'}; layers "
+            f"that can be adapted are named {', '.join(allowed)}"
+        )
+    return found
+
+
+def _all_linear(
+    model: nn.Module, names: dict[str, nn.Module]
+) -> dict[str, nn.Module]:
+    output = getattr(model, "get_output_embeddings", lambda: None)()
+    found = {
+        name: module
+        for name, module in names.items()
+        if _kind(module) in (LoRALinear, LoRAConv1D)
+        if name and module is not output
+    }
+    if not found:
+        raise ValueError("the model has no linear layer without an adapter")
+    loose = [
+        f"{name}.{key}".lstrip(".")
+        for name, module in names.items()
+        for key, p in module._parameters.items()
+        # A leading 1 is that of a token or a position, and of no map.
+        if p is not None and not is_lazy(p) and p.ndim > 1 and len(p) > 1
+        if not (isinstance(module, LoRALayer | _ConvNd) or _kind(module))
+    ]
+    if loose:
+        warnings.warn(
+            f"all-linear leaves out what is in no linear layer: {loose}",
+            stacklevel=3,
+        )
+    return found
+
+
+# What would part, or bypass, an adapter?
+
+
+def _check_alone(model: nn.Module, found: dict[str, nn.Module]) -> None:
+    """Refuse layers that are also used behind an adapter's back."""
+    names: dict[int, str] = {}
+    owners: dict[int, dict[int, str]] = {}
+    for name, module in model.named_modules():
+        names[id(module)] = name
+        for p in module._parameters.values():
+            if p is not None and not is_lazy(p) and p.ndim > 1:
+                owners.setdefault(id(p), {})[id(module)] = name
+    adapted = {
+        id(module.base): name
+        for name, module in model.named_modules()
+        if isinstance(module, LoRALayer)
+    }
+    for name, module in found.items():
+        if id(module) in adapted:
+            raise ValueError(
+                f"{name}: it is the base of the adapter {adapted[id(module)]}"
+            )
+        own = {id(m) for m in module.modules()}
+        for p in module.parameters():
+            others = owners.get(id(p), {}).keys() - own
+            if others:
+                raise ValueError(
+                    f"{name}: its weight is tied to that of "
+                    f"{names[others.pop()]}, which would not have the update; "
+                    "give it a copy of its own, or adapt another layer"
+                )
+    targets = {id(module): name for name, module in found.items()}
+    for owner, module in model.named_modules():
+        for key, value in vars(module).items():
+            if key in _INTERNALS:
+                continue
+            for held in _elements(value):
+                # A bound method holds its layer too.
+                name = targets.get(id(getattr(held, "__self__", held)), "")
+                if name:
+                    raise ValueError(
+                        f"{name}: {owner or 'the model'} also holds it in "
+                        f"{key!r}, where the adapter would be bypassed; keep "
+                        "it as a submodule only"
+                    )
+
+
+_INTERNALS = frozenset(vars(nn.Module()))
+
+
+def _elements(value: object) -> Iterable[object]:
+    if isinstance(value, Mapping):
+        return value.values()
+    return value if isinstance(value, list | tuple | set) else (value,)
+
+
+# Adapters in a model
+
+
+def inject(
+    model: nn.Module,
+    r: int | Mapping[Target, int],
+    alpha: float | Mapping[Target, float],
+    targets: Targets,
+    dropout: float = 0.0,
+    scaling: Scaling = "alpha/r",
+    parts: Sequence[bool] | None = None,
+    sizes: Sequence[int] | None = None,
+) -> dict[str, LoRALayer]:
+    """Freeze a model, and give adapters to some of its layers.
+
+    Parameters
+    ----------
+    model : nn.Module
+        It is changed in place: each layer that is meant becomes an adapter
+        around itself, under all its names, and all parameters are frozen but
+        those of adapters. A second call adds adapters; those of the first go
+        on learning. An optimizer that was made before knows none of them.
+    r, alpha
+        As in `LoRALayer`: one for all, or by name or pattern, as in `find`.
+        The first key that matches decides. Each layer must have one, and
+        each key a layer.
+    targets
+        As in `find`.
+    dropout, scaling, parts, sizes
+        As in `adapt`, the same for every layer.
+
+    Returns
+    -------
+    dict of str to LoRALayer
+        The new layers by their whole names, in the order of the model; a
+        shared layer once, under its first name.
+
+    Raises
+    ------
+    TypeError
+        If there is no adapter for a layer.
+    ValueError
+        If nothing is meant, a setting is not allowed, or a layer's weight is
+        also used elsewhere. Whatever is raised, the model is as it was.
+    """
+    found = find(model, targets)
+    _check_alone(model, found)
+    first = {id(m): n for n, m in reversed(_names(model).items())}
+    meant = {first[id(module)]: module for module in found.values()}
+    ranks, alphas = _by_name("r", r, meant), _by_name("alpha", alpha, meant)
+    new: dict[str, LoRALayer] = {}
+    with bases.restored(model):
+        for name, base in meant.items():
+            with _named(name):
+                new[name] = adapt(
+                    base,
+                    ranks[name],
+                    alphas[name],
+                    dropout=dropout,
+                    scaling=scaling,
+                    parts=parts,
+                    sizes=sizes,
+                )
+        factors = {
+            p for layer in layers(model).values() for p in (layer.A, layer.B)
+        }
+        for p in set(model.parameters()) - factors:
+            p.requires_grad_(False)
+        _replace(model, {layer.base: layer for layer in new.values()})
+    return new
+
+
+def _by_name(setting: str, value: Any, names: Iterable[str]) -> dict[str, Any]:
+    if not isinstance(value, Mapping):
+        return dict.fromkeys(names, value)
+    chosen = {}
+    for name in names:
+        keys = [key for key in value if _matches(name, key)]
+        if not keys:
+            raise ValueError(f"{name}: no key of {setting} matches it")
+        chosen[name] = keys[0]
+    unused = [key for key in value if key not in chosen.values()]
+    if unused:
+        raise ValueError(f"{unused}: these keys of {setting} decide nothing")
+    return {name: value[key] for name, key in chosen.items()}
+
+
+@contextmanager
+def _named(name: str) -> Iterator[None]:
+    """Put the name of the layer before what is wrong with it."""
+    try:
+        yield
+    except (TypeError, ValueError) as error:
+        kind = TypeError if isinstance(error, TypeError) else ValueError
+        raise kind(f"{name}: {error}") from error
+
+
+def _replace(model: nn.Module, new: Mapping[nn.Module, nn.Module]) -> None:
+    """Put new modules in the place of old ones, everywhere or nowhere."""
+    places = [
+        (parent, key, child)
+        for parent in model.modules()
+        for key, child in parent._modules.items()
+        if child is not None and child in new
+    ]
+    try:
+        for parent, key, child in places:
+            setattr(parent, key, new[child])
+    except BaseException:
+        for parent, key, child in places:
+            setattr(parent, key, child)
+        raise
+
+
+def layers(model: nn.Module) -> dict[str, LoRALayer]:
+    """Return the adapters of a model by their whole names.
+
+    A shared one stands under its first name only.
+    """
+    return {
+        name: module
+        for name, module in model.named_modules()
+        if isinstance(module, LoRALayer)
+    }
+
+
+def _adapters(model: nn.Module) -> dict[str, LoRALayer]:
+    found = layers(model)
+    if not found:
+        raise ValueError("the model has no adapters: need inject first")
+    return found
+
+
+@contextmanager
+def disabled(model: nn.Module) -> Iterator[None]:
+    """Compute without the adapters, as the frozen model does.
+
+    Afterwards each is on or off as it was before. A forward pass that is
+    checkpointed must have its backward pass inside too, where it is repeated.
+
+    Raises
+    ------
+    ValueError
+        If the model has no adapters.
+    """
+    found = _adapters(model).values()
+    enabled = [layer.enabled for layer in found]
+    try:
+        for layer in found:
+            layer.enabled = False
+        yield
+    finally:
+        for layer, was in zip(found, enabled, strict=True):
+            layer.enabled = was
+
+
+def merge(model: nn.Module) -> nn.Module:
+    """Replace all adapters by plain layers of weight W0 + ΔW, still frozen.
+
+    Parameters
+    ----------
+    model : nn.Module
+        It is changed in place. For a moment there are two copies of the
+        weights that are adapted. In 16 bits read what `LoRALayer.merge` says.
+
+    Returns
+    -------
+    nn.Module
+        The model, or the plain layer if `model` itself is an adapter.
+
+    Raises
+    ------
+    ValueError
+        If the model has no adapters, or one of them cannot be merged. The
+        model is then as it was.
+    """
+    new: dict[nn.Module, nn.Module] = {}
+    for name, layer in _adapters(model).items():
+        with _named(name):
+            new[layer] = layer.merge()
+    if isinstance(model, LoRALayer):
+        return new[model]
+    _replace(model, new)
+    return model
+
+
+def state(model: nn.Module) -> dict[str, Tensor]:
+    """Return what the adapters have learned, without the frozen weights.
+
+    Returns
+    -------
+    dict of str to Tensor
+        ``"NAME.A"`` and ``"NAME.B"`` for the layers NAME, as in the model's
+        own ``state_dict``: detached, not copied.
+
+    Raises
+    ------
+    ValueError
+        If the model has no adapters.
+    """
+    return {
+        f"{name}.{key}".lstrip("."): p.detach()
+        for name, layer in _adapters(model).items()
+        for key, p in (("A", layer.A), ("B", layer.B))
+    }

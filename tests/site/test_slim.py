@@ -1,0 +1,169 @@
+"""What is cut away from styles and fonts, and what is not."""
+
+from __future__ import annotations
+
+import io
+from pathlib import Path
+
+import cuts
+import pytest
+import slim
+import tinycss2
+from fontTools.ttLib import TTFont
+from hypothesis import given
+from hypothesis import strategies as st
+
+NAMES = {"a", "b", "ab", "c-d"}
+
+
+@pytest.mark.parametrize(
+    ("selector", "expected"),
+    [
+        ("p", True),
+        (".a", True),
+        (".a.b > #c-d", True),
+        (".x", False),
+        (".a .x", False),
+        ("#x", False),
+        ("p.ab:hover", True),
+        (".abc", False),
+        # What need not be there does not count.
+        (".a:not(.x)", True),
+        (".a:is(.x, .b)", True),
+        (".a:not(:is(.x))", True),
+        (".x:not(.a)", False),
+        # A name that CSS has to escape.
+        (r".w\\:1", False),
+        (r".c\-d", True),
+    ],
+)
+def test_a_selector_needs_all_its_names(selector: str, expected: bool) -> None:
+    assert cuts.can_match(selector, NAMES) is expected
+
+
+@pytest.mark.parametrize(
+    ("selectors", "expected"),
+    [
+        ("a", ["a"]),
+        ("a, b > c ,d", ["a", "b > c", "d"]),
+        # Commas of others: in brackets, in strings.
+        (":is(a, b) c, d", [":is(a, b) c", "d"]),
+        ('[x="1, 2"], b', ['[x="1, 2"]', "b"]),
+    ],
+)
+def test_selectors_are_split_at_their_own_commas(
+    selectors: str, expected: list[str]
+) -> None:
+    prelude = tinycss2.parse_component_value_list(selectors)
+    assert cuts.split_selectors(prelude) == expected
+
+
+@pytest.mark.parametrize(
+    ("css", "expected"),
+    [
+        (".a { x: y }", ".a{ x: y }"),
+        (".x { x: y }", ""),
+        (".x, .a, .b .x { x: y }", ".a{ x: y }"),
+        ("/* said */ p { x: y }", "p{ x: y }"),
+        (
+            "@media print { .x { x: y } .b { x: y } }",
+            "@media print {.b{ x: y }}",
+        ),
+        ("@media print { .x { x: y } }", ""),
+        ("@supports (x: y) { @media print { .x { x: y } } }", ""),
+        # Rules that name no class: fonts, animations, imports.
+        ('@font-face { src: url("x") }', '@font-face { src: url("x") }'),
+        ("@keyframes x { to { x: y } }", "@keyframes x { to { x: y } }"),
+        ('@import "x.css";', '@import "x.css";'),
+    ],
+)
+def test_rules_that_match_nothing_go(css: str, expected: str) -> None:
+    made = cuts.cut_style(css, NAMES).decode()
+    assert made == expected
+    # To trim twice is to trim once.
+    assert cuts.cut_style(made, NAMES).decode() == made
+
+
+RULES = [".a{x:y}", ".b .x{x:y}", ".y:not(.z){x:y}", ".z{x:y}"]
+
+
+@given(st.sets(st.sampled_from("abxyz")), st.sets(st.sampled_from("abxyz")))
+def test_more_names_keep_more(some: set[str], more: set[str]) -> None:
+    kept = [cuts.cut_style("".join(RULES), x) for x in (some, some | more)]
+    few, many = ({x for x in RULES if x.encode() in css} for css in kept)
+    assert few <= many
+
+
+@pytest.mark.parametrize(
+    ("css", "shown"),
+    [
+        (r'a::before { content: "\f0f3" }', "\uf0f3"),
+        ('a::before { content: "\uf0f3" }', "\uf0f3"),
+        (r"a { --icon: '\f0f3'; color: red }", "\uf0f3"),
+        (r'a { content: "\2211 x}" / "y" }', "\u2211x}y"),
+        ('a { src: url("b.woff"); content: url("c.svg") }', ""),
+        ('a { font-family: "Names" } b { --x: url("data:y") }', ""),
+    ],
+)
+def test_characters_that_a_style_shows(css: str, shown: str) -> None:
+    assert cuts.shown_by(css) == set(shown)
+
+
+def test_a_font_has_what_was_asked_for() -> None:
+    font = next(slim.ICONS.glob("fa-solid*.woff2"))
+    assert cuts.cut_font(font, "\uf0f3") == cuts.cut_font(font, "\uf0f3")
+    assert characters(cuts.cut_font(font, "\uf0f3x")) >= {0xF0F3}
+    assert 0xF071 not in characters(cuts.cut_font(font, "\uf0f3"))
+    assert 0xF071 in characters(cuts.cut_font(font, None))
+
+
+def characters(font: bytes) -> set[int]:
+    return set(TTFont(io.BytesIO(font)).getBestCmap())
+
+
+def test_what_was_cut_is_kept(tmp_path: Path) -> None:
+    kept, asked = cuts.Cuts(tmp_path / "cuts"), []
+
+    def cut() -> bytes:
+        asked.append(1)
+        return b"made"
+
+    assert kept(b"a", "x", cut) == kept(b"a", "x", cut) == b"made"
+    assert len(asked) == 1
+    for source, uses in ((b"b", "x"), (b"a", "y"), (b"ax", "")):
+        kept(source, uses, cut)
+    assert len(asked) == 4
+    kept.forget(but=2)
+    assert len(list((tmp_path / "cuts").iterdir())) == 2
+
+
+def test_names_are_those_of_pages_and_scripts() -> None:
+    used = slim.Used()
+    used.by_page(
+        '<p class="one two" id="three">four</p><i class=\'five\'></i>'
+        '<style>.six { content: "x" }</style><p data-class="x">'
+    )
+    assert used.names >= {"one", "two", "three", "five"}
+    assert not used.names & {"four", "six"}
+    assert used.styles == {'.six { content: "x" }'}
+    used.by_script('e.classList.add("seven"); e.id = `eight-${nine}`')
+    assert used.names >= {"seven", "eight-", "nine"}
+
+
+def test_versions_are_written_and_missing_files_named(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    versions = {"_static/x.css": "1234", "_static/a/y.js": "5678"}
+    page = (
+        '<link href="../_static/x.css?digest=0"><a href="_static/z.pdf">'
+        '<script src="/lora/_static/a/y.js"></script>'
+        '<a href="https://example.org/_static/z.js">'
+    )
+    made = slim.with_versions("page.html", page, versions)
+    assert 'href="../_static/x.css?v=1234"' in made
+    assert 'src="/lora/_static/a/y.js?v=5678"' in made
+    assert 'href="https://example.org/_static/z.js"' in made
+    assert slim.with_versions("page.html", made, versions) == made
+    assert not caplog.messages
+    assert slim.with_versions("page.html", page, {}) == page
+    assert "loads _static/x.css, which is not there" in caplog.messages

@@ -1,0 +1,173 @@
+"""Run one chapter in a kernel of its own, and say how it failed."""
+
+from __future__ import annotations
+
+import os
+import re
+import shutil
+import signal
+import sys
+import time
+from contextlib import suppress
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import environment
+from nbclient import NotebookClient
+from nbclient.exceptions import (
+    CellExecutionError,
+    CellTimeoutError,
+    DeadKernelError,
+)
+
+CELL_SECONDS = 300
+COLOUR = re.compile(r"\x1b\[[\d;]*m")
+CELL_BYTES = 1_000_000  # of outputs; the largest figure has a tenth of it
+
+
+@dataclass
+class Run:
+    """One executed chapter: its notebook, its time, and how it failed."""
+
+    page: str
+    seconds: float
+    notebook: Any
+    error: str = ""
+
+
+class CellFault(Exception):
+    """A cell has done what no cell of the book may do."""
+
+
+class Kernel(NotebookClient):
+    """A kernel that runs a notebook and knows which cell it is at."""
+
+    def __init__(self, notebook: Any) -> None:
+        super().__init__(
+            notebook,
+            kernel_name="python3",
+            timeout=CELL_SECONDS,
+            startup_timeout=CELL_SECONDS,
+            # Times in the cells' metadata would be a part of the cache's key.
+            record_timing=False,
+            # Its warning about unencrypted TCP on this machine is noise here.
+            extra_arguments=["--log-level=ERROR"],
+            shutdown_kernel="immediate",
+            on_cell_execute=self.begin,
+            on_cell_executed=self.judge,
+        )
+        self.log.disabled = True  # what goes wrong is said once, by `run`
+        self.at = 0
+        self.bytes = 0
+        self.traceback = ""
+
+    def begin(self, cell: Any, cell_index: int) -> None:
+        """Remember the cell that starts to run."""
+        del cell
+        self.at = cell_index
+        self.bytes = 0
+
+    def process_message(self, msg: Any, cell: Any, cell_index: int) -> Any:
+        """Keep an output, unless there are too many of them."""
+        content = msg["content"]
+        outputs = [content.get("text", ""), *content.get("data", {}).values()]
+        self.bytes += sum(len(str(output)) for output in outputs)
+        if self.bytes <= CELL_BYTES:
+            return super().process_message(msg, cell, cell_index)
+        self.kill()
+        return None
+
+    def judge(self, cell: Any, cell_index: int, execute_reply: Any) -> None:
+        """Refuse what would pass for success.
+
+        Raises
+        ------
+        CellFault
+            If the cell ended the kernel, or has written to stderr.
+        """
+        del cell_index
+        content = execute_reply["content"]
+        if content["status"] != "ok":
+            # An exception, which nbclient raises next.
+            self.traceback = "\n".join(content.get("traceback", []))
+            return
+        payload = content.get("payload", [])
+        if any(x.get("source") == "ask_exit" for x in payload):
+            raise CellFault("the cell ends the kernel: it calls exit()")
+        written = "".join(
+            x.text
+            for x in cell.outputs
+            if x.output_type == "stream" and x.name == "stderr"
+        )
+        if written:
+            raise CellFault(f"the cell writes to stderr:\n\n{written}")
+
+    def kill(self) -> None:
+        """End the kernel, and what it started, at once."""
+        process = getattr(self.km, "provisioner", None)
+        if process is not None and process.pid:
+            with suppress(ProcessLookupError):
+                os.killpg(process.pid, signal.SIGKILL)
+
+    def describe(self, what: str) -> str:
+        """Name the cell that runs, show its source and what happened."""
+        codes = [
+            i for i, x in enumerate(self.nb.cells) if x.cell_type == "code"
+        ]
+        lines = self.nb.cells[self.at].source.splitlines() if codes else []
+        source = "\n".join(f"    {x}" for x in lines)
+        number = sum(i <= self.at for i in codes)
+        if not sys.stderr.isatty():
+            what = COLOUR.sub("", what)
+        return f"code cell {number} of {len(codes)}:\n{source}\n\n{what}"
+
+
+RUNNING: set[Kernel] = set()
+
+
+def run(root: Path, page: str, notebook: Any) -> Run:
+    """Execute one chapter in a fresh kernel and an empty folder."""
+    started = time.monotonic()
+    kernel = Kernel(notebook)
+    RUNNING.add(kernel)
+    folder = folder_of_runs(root) / Path(page).name
+    folder.mkdir(parents=True)
+    error = ""
+    try:
+        kernel.execute(cwd=str(folder))
+    except CellExecutionError:
+        error = kernel.describe(kernel.traceback)
+    except CellFault as fault:
+        error = kernel.describe(str(fault))
+    except CellTimeoutError:
+        error = kernel.describe(f"no answer within {CELL_SECONDS} s")
+    except DeadKernelError:
+        what = "the kernel died (out of memory?)"
+        if kernel.bytes > CELL_BYTES:
+            what = f"more than {CELL_BYTES:,} bytes of output"
+        error = kernel.describe(what)
+    except RuntimeError as failure:
+        error = f"its kernel, before the first cell: {failure}"
+    finally:
+        RUNNING.discard(kernel)
+    shutil.rmtree(folder, ignore_errors=True)
+    return Run(page, time.monotonic() - started, notebook, error)
+
+
+def stop() -> None:
+    """End every kernel at once."""
+    for kernel in list(RUNNING):
+        kernel.kill()
+
+
+def folder_of_runs(root: Path) -> Path:
+    """Return where the chapters' empty folders lie."""
+    return root / "_build" / "empty"
+
+
+def clear(root: Path) -> None:
+    """Remove what runs that were killed have left behind."""
+    shutil.rmtree(folder_of_runs(root), ignore_errors=True)
+    runtime = environment.home(root) / "jupyter" / "runtime"
+    shutil.rmtree(runtime, ignore_errors=True)

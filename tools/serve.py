@@ -1,0 +1,137 @@
+"""Show the book on 127.0.0.1; build it again when a source changes.
+
+    python tools/serve.py [--port 8000] [--jobs N]
+
+An open page reloads itself after a build (sphinx-autobuild). A build that
+fails leaves the last good pages in place, and says why in the terminal.
+"""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import os
+import socket
+import subprocess
+import sys
+from collections.abc import Callable
+from contextlib import suppress
+from pathlib import Path
+
+import uvicorn
+import watchfiles
+from sphinx_autobuild.middleware import JavascriptInjectorMiddleware
+from sphinx_autobuild.server import RebuildServer
+from starlette.applications import Starlette
+from starlette.middleware import Middleware
+from starlette.routing import Mount, WebSocketRoute
+from starlette.staticfiles import StaticFiles
+
+ROOT = Path(__file__).resolve().parents[1]
+HOST = "127.0.0.1"
+FOLDERS = ("assets", "chapters", "extensions", "lorabook")
+FILES = {"_config.yml", "_toc.yml", "index.md", "references.bib"}
+
+
+class Rebuilder(RebuildServer):  # type: ignore[misc]
+    """Tell open pages about new builds.
+
+    Parameters
+    ----------
+    root
+        The book's folder.
+    build
+        What to do when a source has changed.
+    """
+
+    def __init__(self, root: Path, build: Callable[[], object]) -> None:
+        super().__init__([], lambda _: False, lambda _: None)
+        self.root = root
+        self.build = build
+
+    async def watch(self) -> None:
+        """Follow the sources.
+
+        Single files are watched by the folder that they lie in: most editors
+        put a new file in the place of the old one.
+        """
+        folders = [str(self.root / name) for name in FOLDERS]
+        await asyncio.gather(
+            self.follow(watchfiles.DefaultFilter(), folders),
+            self.follow(
+                lambda _, path: Path(path).name in FILES,
+                [str(self.root)],
+                recursive=False,
+            ),
+        )
+
+    async def follow(
+        self,
+        wanted: Callable[[watchfiles.Change, str], bool],
+        paths: list[str],
+        recursive: bool = True,
+    ) -> None:
+        """Build after every change to the wanted files."""
+        async for _ in watchfiles.awatch(
+            *paths, watch_filter=wanted, recursive=recursive
+        ):
+            await asyncio.to_thread(self.build)
+            self.flag.set()
+
+
+def serve(root: Path, build: Callable[[], int], port: int) -> int:
+    """Build, then show the site until Ctrl-C; return the exit status."""
+    site = root / "_build" / "html"
+    try:
+        listening = socket.create_server((HOST, port))
+    except (OSError, OverflowError) as error:
+        why = getattr(error, "strerror", None) or error
+        print(
+            f"\nPort {port} cannot be used ({why}). "
+            "Name another: make serve PORT=8001\n",
+            file=sys.stderr,
+        )
+        return 1
+    failed = build()
+    if failed and not (site / "index.html").exists():
+        return failed
+    address = f"{HOST}:{listening.getsockname()[1]}"
+    rebuilder = Rebuilder(root, build)
+    app = Starlette(
+        routes=[
+            WebSocketRoute("/websocket-reload", rebuilder),
+            Mount("/", app=StaticFiles(directory=site, html=True)),
+        ],
+        middleware=[Middleware(JavascriptInjectorMiddleware, ws_url=address)],
+        lifespan=rebuilder.lifespan,
+    )
+    print(f"The book: http://{address}/ (Ctrl-C stops)", flush=True)
+    config = uvicorn.Config(
+        app, log_level="warning", timeout_graceful_shutdown=1
+    )
+    uvicorn.Server(config).run(sockets=[listening])
+    return 0
+
+
+def main() -> int:
+    """Run the command line; return the exit status."""
+    parser = argparse.ArgumentParser(description="Show the book.")
+    parser.add_argument("--port", type=int, default=8000)
+    parser.add_argument("--jobs", type=int, default=os.cpu_count() or 1)
+    options = parser.parse_args()
+    command = [sys.executable, "-E", "-s", str(ROOT / "tools" / "book.py")]
+
+    def build() -> int:
+        jobs = f"--jobs={options.jobs}"
+        status = subprocess.run([*command, jobs]).returncode
+        if status:
+            print("What is shown are the last good pages.", file=sys.stderr)
+        return status
+
+    with suppress(KeyboardInterrupt):
+        return serve(ROOT, build, options.port)
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
