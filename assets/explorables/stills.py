@@ -13,6 +13,7 @@ from __future__ import annotations
 import base64
 import json
 from collections.abc import Callable, Iterable, Iterator
+from dataclasses import asdict
 
 import matplotlib as mpl
 import numpy as np
@@ -63,12 +64,11 @@ def photo_script() -> str:
 
 def architectures_script() -> str:
     """Return the script with the tables of the calculator."""
-    keys = ("layers", "width", "heads", "vocabulary", "other", "decoder")
-    models = {
-        name: {key: getattr(m, key) for key in (*keys, "linears")}
-        for name, m in ARCHITECTURES.items()
-    }
-    groups = ("targets", "formats", "bases", "optimizers")
+    models = {name: asdict(m) for name, m in ARCHITECTURES.items()}
+    groups = (
+        *("targets", "reads", "formats", "bases", "optimizers"),
+        *("losses", "shardings", "cards"),
+    )
     tables = {key: getattr(cost, key.upper()) for key in groups}
     return script("architectures", {"models": models, **tables})
 
@@ -213,8 +213,8 @@ def lora_shapes() -> Figure:
 
 def lora_calculator() -> Figure:
     """Draw the memory of full fine-tuning and of LoRA, part by part."""
-    parts = ("weights", "adapter", "gradients", "optimizer")
-    colors = (plot.MUTED, GREEN, BLUE, ORANGE)
+    parts = ("weights", "adapter", "gradients", "optimizer", "temporary")
+    colors = (plot.MUTED, GREEN, BLUE, ORANGE, GREEN)
     figure, (ax,) = places(1, 1, 2.4)
     for y, r in ((1, None), (0, 16)):
         found, x = cost.training_memory("llama-3-8b", r), 0.0
