@@ -54,9 +54,9 @@ site: .venv/.installed
 test: site ## run all tests
 	@$(BIN)/python -m pytest -q -n $(JOBS) $(ARGS)
 
-unit: .venv/.installed ## run the tests of the code, which need no built site
-	@$(BIN)/python -m pytest -q -n $(JOBS) -m "not site" \
-	  tests/package tests/explorables $(ARGS)
+unit: .venv/.installed ## run the tests that need neither site nor browser
+	@$(BIN)/python -m pytest -q -n $(JOBS) -m "not site and not browser" \
+	  tests/package tests/book tests/explorables $(ARGS)
 
 serve: .venv/.installed ## read the book on 127.0.0.1, rebuilt and reloaded on change
 	@$(RUN) tools/serve.py --jobs $(JOBS) --port $(PORT)

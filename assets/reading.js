@@ -28,10 +28,12 @@
     const link = event.target.closest?.("a[href*='#']");
     if (link && link.pathname === location.pathname) open(target(link.hash));
   });
-  // After the search has marked its words.
   addEventListener("load", () => {
-    document.querySelectorAll("details .highlighted").forEach(open);
     follow();
+    // The search marks its words ten milliseconds after the page stands.
+    setTimeout(() => {
+      document.querySelectorAll("details .highlighted").forEach(open);
+    }, 100);
   });
 
   // Paper is light and has no folds.

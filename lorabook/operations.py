@@ -41,8 +41,9 @@ _HARMLESS = re.compile(
     r"_thnn_fused_(?:lstm|gru)_cell|_cudnn_rnn_flatten_weight"
     r"|linalg_(?:vector_norm|_powsum|cross|check_errors)"
 )
-# `prim` asks for properties of tensors; the others send tensors about.
-_NAMESPACES = ("aten", "prim", "c10d", "_c10d_functional")
+# `prim` asks for properties of tensors, `profiler` notes a name for what an
+# optimiser does; the others send tensors about.
+_NAMESPACES = ("aten", "prim", "profiler", "c10d", "_c10d_functional")
 
 
 def check(
@@ -67,6 +68,8 @@ def check(
         In one sentence, with the name of the operation.
     """
     packet = getattr(operation, "overloadpacket", operation)
+    if packet is aten.mul and not _outer(*args[:2]):
+        return
     if packet in known:
         for t in args:
             if isinstance(t, torch.Tensor):
@@ -133,17 +136,30 @@ def _addbmm(M: Shape, a: Shape, b: Shape, **_: Any) -> int:
     return 2 * prod(a) * b[-1]
 
 
-def _mul(a: Any, b: Any, *, out_shape: Shape, **_: Any) -> int:
-    """Count an outer product like the product of matrices that it is.
+def _outer(a: Any, b: Any) -> bool:
+    """Tell whether a product of entries spreads each side over the other.
 
-    It is written as a product of entries, each side spread over the other;
-    the gradient of a matrix-vector product is one.
+    So is an outer product written; the gradient of a matrix-vector product is
+    one.
     """
-    spread = all(
-        isinstance(x, torch.Size) and x and prod(x) < prod(out_shape)
-        for x in (a, b)
-    )
-    return 2 * prod(out_shape) if spread else 0
+    for t in (a, b):
+        if (
+            not isinstance(t, torch.Tensor)
+            or t.layout != torch.strided
+            or t.is_nested
+        ):
+            return False
+    whole = prod(torch.broadcast_shapes(a.shape, b.shape))
+    return max(a.numel(), b.numel()) < whole
+
+
+def _mul(a: Any, b: Any, *, out_val: torch.Tensor, **_: Any) -> int:
+    """Count an outer product like the product of matrices that it is."""
+    return 2 * out_val.numel() if _outer(a, b) else 0
+
+
+# What PyTorch's counter looks for: the formula wants tensors, not shapes.
+_mul._get_raw = True  # type: ignore[attr-defined]
 
 
 def _trilinear(

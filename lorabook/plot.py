@@ -120,7 +120,14 @@ def to_svg(figure: Figure, two_themes: bool | None = None) -> str:
     str
         The ``<svg>`` element. The same code draws the same text, and its
         ids and style rules do not leak when several share a page.
+
+    Raises
+    ------
+    ValueError
+        If a curve or an image has no finite number: it would be missing, and
+        nobody would know.
     """
+    _check_drawn(figure)
     if two_themes is None:
         two_themes = "LORABOOK_SITE" in os.environ
     buffer = io.StringIO()
@@ -138,6 +145,20 @@ def to_svg(figure: Figure, two_themes: bool | None = None) -> str:
     svg = svg.replace(INK, "var(--ink)").replace(MUTED, "var(--muted)")
     head, body = svg.removeprefix("<svg").split(">", 1)
     return f'<svg id="{name}"{head}>{_css(name, two_themes)}{body}'
+
+
+def _check_drawn(figure: Figure) -> None:
+    """Refuse what would leave nothing behind."""
+    for axes in figure.axes:
+        curves = [(line, line.get_ydata(orig=False)) for line in axes.lines]
+        images = [(image, image.get_array()) for image in axes.images]
+        for artist, values in (*curves, *images):
+            numbers: Any = np.ma.masked_invalid(np.ma.array(values, float))
+            # Empty ones stand in for others in a legend.
+            if numbers.size and not numbers.count():
+                raise ValueError(
+                    f"{artist.get_label()!r} has no finite number to draw"
+                )
 
 
 def _shrink(svg: str) -> str:

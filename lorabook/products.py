@@ -23,6 +23,8 @@ if TYPE_CHECKING:
 def pays(layer: LoRALinear, x: Tensor) -> bool:
     """Tell whether `summed` does the same with fewer operations.
 
+    With fewer if x wants a gradient, that is, and else with no more.
+
     Parameters
     ----------
     layer : LoRALinear
@@ -40,10 +42,7 @@ def pays(layer: LoRALinear, x: Tensor) -> bool:
         return False
     d, k = layer.out_features, layer.in_features
     N = 0 if x.is_nested else x.numel() // k
-    if _learns(layer, x):
-        fewer = k < N or (d < N and x.requires_grad)
-    else:
-        fewer = N * (d + k) > d * k
+    fewer = min(d, k) < N if _learns(layer, x) else N * (d + k) > d * k
     return fewer and _is_plain(layer) and _is_exact(layer, x)
 
 

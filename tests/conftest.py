@@ -39,14 +39,16 @@ CHROMIUM_FLAGS = [
 
 @pytest.hookimpl(tryfirst=True)
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Mark the tests that need the site; keep those together that must be.
+    """Mark what needs the site or a browser; keep together what must be.
 
     Side by side, tests go to whichever worker is free. Those that share a
     fixture of their module, which may take a minute to make, go to one.
     """
     for item in items:
-        if "site_dir" in getattr(item, "fixturenames", ()):
-            item.add_marker("site")
+        fixtures = getattr(item, "fixturenames", ())
+        for mark, fixture in (("site", "site_dir"), ("browser", "browser")):
+            if fixture in fixtures:
+                item.add_marker(mark)
         info = getattr(item, "_fixtureinfo", None)
         made = info.name2fixturedefs.values() if info else ()
         if any(each[-1].scope == "module" for each in made):

@@ -21,6 +21,7 @@ import io
 import os
 import shutil
 import sys
+import time
 import traceback
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -183,7 +184,7 @@ def attempt(
 
 def build_site(root: Path) -> int:
     """Write the site, with every warning an error; return the status."""
-    build = root / "_build"
+    build, started = root / "_build", time.time()
     folder = begin(build, stamp())
     continued = (folder / "doctrees").exists()
     warnings, error = attempt(root, "html", folder)
@@ -197,8 +198,27 @@ def build_site(root: Path) -> int:
         warnings, error = attempt(root, "html", folder)
     if error or warnings:
         return failed(build, warnings, error)
+    if changed_since(root, started):
+        print("a source has changed meanwhile: the site is built again")
+        return build_site(root)
     publish(build)
     return 0
+
+
+def changed_since(root: Path, moment: float) -> bool:
+    """Return whether a source was written after some moment.
+
+    Sphinx notes when it has read a page, and not what: of a page that was
+    edited at that time it would show the older text for ever.
+    """
+    folders = ("assets", "chapters", "extensions", "lorabook")
+    files = [x for name in folders for x in (root / name).rglob("*.*")]
+    files += [*root.glob("_*.yml"), *root.glob("*.md"), *root.glob("*.bib")]
+    return any(
+        path.stat().st_mtime >= moment
+        for path in files
+        if path.suffix != ".pyc" and path.exists()
+    )
 
 
 def failed(build: Path, warnings: str, error: Exception | None) -> int:

@@ -86,6 +86,7 @@ def execute(
     ResultsError
         If results cannot be written.
     """
+    started = time.time()
     inputs = Inputs(root)
     results = Results(root / "_build")
     stale: dict[str, Any] = {}
@@ -118,11 +119,14 @@ def execute(
         for future in as_completed(futures):
             done = future.result()
             runs.append(done)
+            source, digest = source_of(done.notebook), digests[done.page]
+            if not (done.error or Inputs(root).held(source, digest, started)):
+                done.error = "no cell, but what it uses has changed meanwhile"
             state = "FAILED" if done.error else "done"
             bar.write(f"{done.page}: {state} in {done.seconds:.1f} s")
             bar.update()
             if not done.error:
-                results.keep(done, digests[done.page], states[done.page])
+                results.keep(done, digest, states[done.page])
     except BaseException:
         pool.shutdown(wait=False, cancel_futures=True)
         stop()

@@ -162,6 +162,16 @@ class Inputs:
         """Return one hash of everything that a chapter's code uses."""
         return self._hash_of(self.files(source))
 
+    def held(self, source: str, digest: str, since: float) -> bool:
+        """Return whether all of it has been as it is since some moment.
+
+        Else a result may come from what was there in between, and would be
+        taken for one of what is there now.
+        """
+        return self.digest(source) == digest and all(
+            path.stat().st_mtime < since for path in self.files(source)
+        )
+
     def _hash_of(self, files: list[Path]) -> str:
         """Hash some files, with what is common to all chapters."""
         found = hashlib.sha256(self._common.encode())

@@ -24,13 +24,40 @@ from sphinx_autobuild.middleware import JavascriptInjectorMiddleware
 from sphinx_autobuild.server import RebuildServer
 from starlette.applications import Starlette
 from starlette.middleware import Middleware
-from starlette.routing import Mount, WebSocketRoute
+from starlette.requests import Request
+from starlette.responses import Response
+from starlette.routing import Mount, Route, WebSocketRoute
 from starlette.staticfiles import StaticFiles
+from starlette.types import ASGIApp
 
 ROOT = Path(__file__).resolve().parents[1]
 HOST = "127.0.0.1"
 FOLDERS = ("assets", "chapters", "extensions", "lorabook")
 FILES = {"_config.yml", "_toc.yml", "index.md", "references.bib"}
+
+
+RELOAD = """
+new WebSocket(`ws://${location.host}/websocket-reload`).onmessage = () => {
+  location.reload();
+};
+"""
+
+
+class Reloading(JavascriptInjectorMiddleware):  # type: ignore[misc]
+    """Let each page load what reloads it.
+
+    The policy of the pages allows scripts of the site, and none in a page.
+    """
+
+    def __init__(self, app: ASGIApp) -> None:
+        super().__init__(app, ws_url="")
+        self.script = b'<script src="/reload.js"></script>'
+
+
+async def reload_script(request: Request) -> Response:
+    """Return the script."""
+    del request
+    return Response(RELOAD, media_type="text/javascript")
 
 
 class Rebuilder(RebuildServer):  # type: ignore[misc]
@@ -95,17 +122,18 @@ def serve(root: Path, build: Callable[[], int], port: int) -> int:
     failed = build()
     if failed and not (site / "index.html").exists():
         return failed
-    address = f"{HOST}:{listening.getsockname()[1]}"
     rebuilder = Rebuilder(root, build)
     app = Starlette(
         routes=[
             WebSocketRoute("/websocket-reload", rebuilder),
+            Route("/reload.js", reload_script),
             Mount("/", app=StaticFiles(directory=site, html=True)),
         ],
-        middleware=[Middleware(JavascriptInjectorMiddleware, ws_url=address)],
+        middleware=[Middleware(Reloading)],
         lifespan=rebuilder.lifespan,
     )
-    print(f"The book: http://{address}/ (Ctrl-C stops)", flush=True)
+    address = f"http://{HOST}:{listening.getsockname()[1]}/"
+    print(f"The book: {address} (Ctrl-C stops)", flush=True)
     config = uvicorn.Config(
         app, log_level="warning", timeout_graceful_shutdown=1
     )

@@ -221,7 +221,8 @@
   .hidden{position:absolute;width:1px;height:1px;overflow:hidden;
     clip-path:inset(50%);white-space:nowrap}
   @container (max-width:22rem){.ask{padding-inline:.6rem}
-    .ask .row{gap:.3rem}.ask input{width:3.4rem}
+    .ask .row{gap:.3rem}.ask input{width:3.4rem;padding-inline:.3rem;
+      appearance:textfield}
     .ask button{padding-inline:.4rem;font-size:.9em}}
   .still{display:none}
   @media print{:host(:not([data-ready])) figure{display:none}

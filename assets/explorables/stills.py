@@ -31,7 +31,6 @@ from lorabook.assets import assets_folder
 Array = NDArray[np.float64]
 
 FOLDER = assets_folder() / "explorables"
-RESULTS = assets_folder() / "results" / "update_spectra.json"
 BLUE, ORANGE, GREEN, *_ = plot.COLORS.values()
 # Without scripts nobody knows the theme of the page around: a plate follows
 # the system, as the ink does.
@@ -75,7 +74,7 @@ def architectures_script() -> str:
 
 def updates_script() -> str:
     """Return the script with spectra and losses of updates."""
-    found = json.loads(RESULTS.read_text("utf8"))
+    found = data.results("update_spectra")
     about, few = found["provenance"]["settings"], found["few"]
 
     def losses(by_rank: dict[str, float]) -> list[float]:
@@ -233,7 +232,7 @@ def lora_calculator() -> Figure:
 
 def update_spectrum() -> Figure:
     """Draw which share of energy and gain the first r of 128 hold."""
-    found = json.loads(RESULTS.read_text("utf8"))
+    found = data.results("update_spectra")
     figure, (ax,) = places(1, 1, 3.2)
     for kind, name in SPECTRA.items():
         squares = np.array([x[kind] for x in found["layers"].values()]) ** 2

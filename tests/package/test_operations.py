@@ -403,6 +403,19 @@ def test_complex_products_are_refused(dtype: torch.dtype) -> None:
             count_flops(work)
 
 
+def test_entries_may_be_complex_or_ragged() -> None:
+    """Only what multiplies and adds has to be known."""
+    M = A.cfloat()
+    assert count_flops(lambda: M * M[0] + (2 * M).exp()) == 0
+    with pytest.raises(ValueError, match="real numbers only"):
+        count_flops(torch.outer, M[0], M[0])
+    rows = [torch.ones(2, 3), torch.ones(4, 3)]
+    for layout in (torch.strided, torch.jagged):
+        ragged = torch.nested.nested_tensor(rows, layout=layout)
+        assert count_flops(lambda x=ragged: x * x + 2 * x) == 0
+    assert count_flops(lambda: A.to_sparse() * 2) == 0
+
+
 @torch.library.custom_op("lorabook_test::product", mutates_args=())
 def product(x: Tensor) -> Tensor:
     """Multiply, out of sight."""
@@ -509,3 +522,16 @@ def decomposes(operation) -> bool:
         return operation._can_decompose()
     except RuntimeError:  # operators on Python's own numbers
         return True
+
+
+@pytest.mark.parametrize("rule", [torch.optim.SGD, torch.optim.AdamW])
+def test_an_optimisers_step_has_no_products(rule: type) -> None:
+    """It notes a name for the profiler, which is no operation."""
+    layer = nn.Linear(8, 8)
+    optimiser = rule(layer.parameters(), lr=0.1)
+
+    def step() -> None:
+        layer(torch.ones(4, 8)).sum().backward()
+        optimiser.step()
+
+    assert count_flops(step) == 2 * (2 * 4 * 8 * 8)

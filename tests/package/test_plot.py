@@ -182,6 +182,31 @@ def test_the_svg_is_whole_and_stands_alone() -> None:
     assert not svg.startswith("<?xml")
 
 
+@pytest.mark.parametrize(
+    "values",
+    [[np.nan, np.inf], np.ma.masked_all(3), np.ma.masked_equal([1, 1], 1)],
+)
+def test_a_curve_that_is_not_there_is_told(values) -> None:
+    fig, (left, right) = plt.subplots(1, 2)
+    left.plot([1, 2], label="fine")
+    left.plot([], label="stands in")
+    left.plot([1, np.nan, 3], label="with a gap")
+    plot.to_svg(fig)
+    right.plot(values, label="lost")
+    with pytest.raises(ValueError, match=r"^'lost' has no finite number"):
+        plot.to_svg(fig)
+
+
+def test_an_image_that_is_not_there_is_told() -> None:
+    fig, ax = plt.subplots()
+    values = np.full((2, 2), np.nan)
+    image = ax.imshow(values)
+    with pytest.raises(ValueError, match="has no finite number to draw"):
+        plot.to_svg(fig)
+    image.set_data(np.array([[0.0, np.nan], [1, 2]]))
+    plot.to_svg(fig)
+
+
 def test_ids_are_unique_and_lead_somewhere() -> None:
     one, other = drawn(power=2), drawn(power=3)
     ids = re.findall(r'\bid="([^"]+)"', one)

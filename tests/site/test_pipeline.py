@@ -658,6 +658,48 @@ def test_sphinx_executes_nothing(book: Book) -> None:
     assert book.shown() == before
 
 
+def test_a_module_edited_while_a_chapter_runs_spoils_its_result(
+    book: Book,
+) -> None:
+    """Also when the edit is taken back before anybody looks."""
+    path = book.root / "lorabook" / "__init__.py"
+    text = path.read_text()
+    book.chapter(
+        "alpha",
+        f"from pathlib import Path\npath = Path('{path}')\n"
+        "path.write_text('VALUE = 9')\n"
+        "import lorabook, importlib\nimportlib.reload(lorabook)\n"
+        f"path.write_text({text!r})\nprint(lorabook.VALUE)",
+    )
+    for _ in range(2):
+        status, output = book.execute("alpha")
+        assert status == 1
+        assert "alpha.md failed in no cell, but what it uses has" in output
+        assert path.read_text() == text
+
+
+def test_a_source_edited_while_sphinx_reads_is_read_again(book: Book) -> None:
+    """Sphinx would think that it has read the later text."""
+    book.edit("chapters/beta.md", "The first sentence", "The second sentence")
+    late = (
+        "import sys; sys.argv[0] = 'tools/book.py';"
+        "sys.path.insert(0, 'tools'); import environment;"
+        "environment.enter = lambda root: None; import book, pathlib;"
+        "page = pathlib.Path('chapters/beta.md'); run = book.run_sphinx;\n"
+        "def edit(*given):\n"
+        "    found = run(*given)\n"
+        "    old = page.read_text()\n"
+        "    new = old.replace('The second', 'The third')\n"
+        "    new == old or page.write_text(new)\n"
+        "    return found\n"
+        "book.run_sphinx = edit; sys.exit(book.build_site(book.ROOT))"
+    )
+    status, output = book.run(sys.executable, "-c", late)
+    assert status == 0, output
+    assert "a source has changed meanwhile: the site is built again" in output
+    assert "The third sentence" in book.shows("beta")
+
+
 # What interrupts the build ---------------------------------------------------
 
 
@@ -1084,7 +1126,8 @@ def test_serve_follows_edits_and_keeps_good_pages(book: Book) -> None:
         assert {x.laddr.ip for x in listening} == {"127.0.0.1"}
         page = fetch(address, "")
         assert "Of two chapters" in page
-        assert "/websocket-reload" in page
+        assert '<script src="/reload.js">' in page
+        assert "/websocket-reload" in fetch(address, "reload.js")
         with pytest.raises(urllib.error.HTTPError):
             fetch(address, "..%2f..%2f_config.yml")
         with connect(f"ws://{found[1]}/websocket-reload") as news:

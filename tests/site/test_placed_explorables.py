@@ -17,8 +17,12 @@ PLACES = {
 
 
 def find(page: Page, name: str) -> Locator:
-    """Scroll to an explorable and wait until it has started."""
+    """Unfold and scroll to an explorable, wait until it has started."""
     element = page.locator(f"lr-{name}")
+    element.evaluate("""e => {
+      for (let at = e; at; at = at.parentElement)
+        if (at.localName === "details") at.open = true;
+    }""")
     for _ in range(20):
         # A long page is laid out as one scrolls: the element may move away.
         element.scroll_into_view_if_needed()

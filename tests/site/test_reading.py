@@ -465,11 +465,13 @@ PRINT = "dispatchEvent(new Event('beforeprint'))"
 PRINTED = "dispatchEvent(new Event('afterprint'))"
 
 
-def opened(browser: Browser, book: Path, address: str, **options: bool) -> int:
+def opened(browser: Browser, book: Path, address: str) -> int:
     """Return how many folds are open at an address of the small book."""
-    context = browser.new_context(**options)  # type: ignore[arg-type]
+    context = browser.new_context()
     tab = context.new_page()
     tab.goto(f"file://{book}/_build/html/{address}")
+    # The search marks its words a moment after the page has been loaded.
+    tab.wait_for_timeout(300)
     count = tab.locator("details[open]").count()
     context.close()
     return count
@@ -479,6 +481,13 @@ def test_links_into_folds_open_them(book: Path, browser: Browser) -> None:
     assert opened(browser, book, "one.html") == 0
     assert opened(browser, book, "one.html#does-it-add-up") == 0
     assert opened(browser, book, "one.html#below") == 1
+
+
+def test_words_that_the_search_marks_are_open(
+    book: Path, browser: Browser
+) -> None:
+    assert opened(browser, book, "one.html?highlight=folded") == 1
+    assert opened(browser, book, "one.html?highlight=theorem") == 0
 
 
 def test_a_link_on_the_page_opens_its_target_twice(

@@ -45,6 +45,7 @@ LOADED = {
 NOT_LOADED = {"canonical", "alternate", "license", "author", "search"}
 LEFTOVERS = (
     r"\{(?:eq|ref|numref|prf:ref|cite(?::\w)?|glue(?::\w+)?|term|doc)\}"
+    r"|\(<a class=\"[^\"]*\" href=\"[^\"]*#equation-[^\"]*\">\("
     r"|tex-math|mjx-merror|data-mjx-error|system-message|(?:lab|lorabook)-static:|\\\("
     r"|Project name not set|\[\?\]|\?\?\?"
 )
@@ -290,22 +291,58 @@ def other_hosts(site: Site) -> list[str]:
 
 
 def search_index(site: Site) -> list[str]:
-    """A reader who searches can find each page."""
+    """A reader who searches can find each page, by its title and words."""
     text = (site.folder / "searchindex.js").read_text(encoding="utf8")
     index = json.loads(text[text.index("{") : text.rindex("}") + 1])
-    pages = [f"{name}.html" for name in index["docnames"]]
     words: Counter[str] = Counter()
-    for where in index["terms"].values():
-        for i in where if isinstance(where, list) else [where]:
-            words[pages[i]] += 1
+    found = []
+    for place, title, told, code in index["sections"]:
+        page, _, anchor = place.partition("#")
+        words[page] += len({*told.split(), *code.split()})
+        if not title:
+            found.append(f"{place}: found without a title")
+        lost = anchor and anchor not in site.ids.get(page, {})
+        if lost or page not in site.content:
+            found.append(f"{place}: found, but not there")
+    for name, target in index["numbers"].items():
+        page, _, anchor = target["place"].partition("#")
+        if anchor and anchor not in site.ids.get(page, {}):
+            found.append(f"{name} is not at {target['place']}")
     # A short page has few words, a chapter hundreds.
     least = dict.fromkeys(site.content, 5)
     least |= dict.fromkeys(site.notebooks(), 100)
-    return [
+    return found + [
         f"{page}: {words[page]} words in the search index"
         for page in site.content
         if words[page] < least[page]
     ]
+
+
+def policy(site: Site) -> list[str]:
+    """A page has a policy before all that it is about, and keeps it."""
+    found = []
+    for page, soup in site.soups.items():
+        about = soup.find_all(["script", "style", "link", "meta", "base"])
+        first = [x for x in about if not x.has_attr("charset")][:1]
+        said = [str(x.get("content")) for x in first if x.get("http-equiv")]
+        allowed = dict(
+            part.split(maxsplit=1) for x in said for part in x.split("; ")
+        )
+        for rule in ("default-src", "base-uri"):
+            if allowed.get(rule) != "'none'":
+                found.append(f"{page}: its policy lets {rule} be anything")
+        if not {"'self'", "file:"} >= set(
+            allowed.get("script-src", "*").split()
+        ):
+            found.append(f"{page}: its policy lets others' scripts run")
+        for tag in soup.find_all(True):
+            if tag.name == "base":
+                found.append(f"{page}: has a <base>")
+            if tag.name == "script" and not tag.get("src"):
+                found.append(f"{page}: has a script of its own: {tag.text}")
+            if any(name.startswith("on") for name in tag.attrs):
+                found.append(f"{page}: <{tag.name}> has a script")
+    return found
 
 
 def downloads(site: Site) -> list[str]:
@@ -401,6 +438,7 @@ CHECKS: list[Check] = [
     pictures,
     other_hosts,
     search_index,
+    policy,
     downloads,
     leftovers,
     numbers,
@@ -445,7 +483,9 @@ def test_site_has_every_page_of_the_reading_order(site: Site) -> None:
 def page(title: str, up: str, body: str, where: str) -> str:
     described = f"{title} is a page of a small site that is as it should be."
     return f"""\
-<!DOCTYPE html><html lang="en"><head>
+<!DOCTYPE html><html lang="en"><head><meta charset="utf-8">
+<meta http-equiv="Content-Security-Policy"
+ content="default-src 'none'; script-src 'self'; base-uri 'none'">
 <title>{title} — Small</title>
 <meta name="viewport" content="width=device-width">
 <meta name="description" content="{described}">
@@ -503,14 +543,26 @@ SMALL = {
     "html/_static/explorables/x.js": 'const here = "/x"; // https://elsewhere',
     "html/sitemap.xml": "<loc>https://example.org/small/index.html</loc>"
     "<loc>https://example.org/small/chapters/one.html</loc>",
-    "html/searchindex.js": "Search.setIndex("
+    "html/searchindex.js": "const SEARCH_INDEX = "
     + json.dumps(
         {
-            "docnames": ["chapters/one", "index"],
-            "terms": {f"word{i}": [0, 1][: 1 + (i < 9)] for i in range(200)},
+            "numbers": {
+                "theorem 1.1": {"place": "chapters/one.html#claim"},
+                "chapter 1": {"place": "chapters/one.html"},
+            },
+            "sections": [
+                ["chapters/one.html", "One", "Its words.", "seed_all"],
+                [
+                    "chapters/one.html#claim",
+                    "Claim",
+                    " ".join(f"word{i}" for i in range(200)),
+                    "",
+                ],
+                ["index.html", "Home", "Here begins a small site.", ""],
+            ],
         }
     )
-    + ")",
+    + ";",
     "html/_sources/index.md": "# Home",
     "html/_sources/chapters/one.md": "---\n  format_name: myst\n---\n# One",
     "html/_sources/chapters/one.ipynb": NOTEBOOK,
@@ -586,8 +638,18 @@ BROKEN: list[tuple[Check, str, str, str]] = [
         '"/x"',
         '"https://example.com"',
     ),
-    (search_index, "html/searchindex.js", "chapters/one", "chapters/two"),
-    (search_index, "html/searchindex.js", "[0, 1]", "[0]"),
+    (search_index, "html/searchindex.js", 'one.html", "One', 'x", "One'),
+    (search_index, "html/searchindex.js", "Here begins", "So"),
+    (search_index, "html/searchindex.js", '#claim", "Cl', '#c", "Cl'),
+    (search_index, "html/searchindex.js", '#claim"}', '#claims"}'),
+    (search_index, "html/searchindex.js", '"Claim"', '""'),
+    (policy, ONE, "'none'", "'self'"),
+    (policy, ONE, "script-src 'self'", "script-src 'self' example.org"),
+    (policy, ONE, "script-src 'self'", "script-src 'self' 'unsafe-inline'"),
+    (policy, ONE, "<title>", "<base href='/'><title>"),
+    (policy, ONE, "<h2", "<script>x()</script><h2"),
+    (policy, ONE, "<h2", '<p onclick="x()"></p><h2'),
+    (policy, ONE, 'http-equiv="Content', 'name="Content'),
     (
         downloads,
         ONE,
@@ -599,6 +661,12 @@ BROKEN: list[tuple[Check, str, str, str]] = [
     (downloads, "notebooks/one.ipynb", '"source": ""', '"outputs": [1]'),
     (downloads, "html/_sources/chapters/one.md", "format_name", "format"),
     (leftovers, ONE, "Claim", "Claim {eq}`x`"),
+    (
+        leftovers,
+        ONE,
+        "Claim",
+        '(<a class="x" href="two.html#equation-x">(1.2)</a>)',
+    ),
     (leftovers, ONE, "Claim", "<tex-math>x</tex-math>"),
     (leftovers, ONE, "Claim", '<div class="system-message">x</div>'),
     (leftovers, ONE, "Claim", '<img src="lab-static:x.svg">'),
