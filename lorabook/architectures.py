@@ -284,7 +284,7 @@ def _read(path: Path) -> Mapping[str, Any]:
         raise ValueError(
             f"cannot read {path}: {error.strerror or error}"
         ) from error
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise ValueError(f"{path} is no JSON: {error}") from error
     if not isinstance(found, dict):
         raise ValueError(f"{path} holds no JSON object")

@@ -146,8 +146,14 @@ def test_files_that_are_none(tmp_path) -> None:
     with pytest.raises(ValueError, match=r"cannot read .*nowhere"):
         from_config(tmp_path / "nowhere.json")
     file = tmp_path / "config.json"
-    for text, words in (("{", "is no JSON"), ("[]", "holds no JSON object")):
-        file.write_text(text)
+    for text, words in (
+        (b"", "is no JSON: Expecting value"),
+        (b"{", "is no JSON"),
+        (b"\xff", "is no JSON: 'utf-8' codec"),
+        (b"[" * 200_000, "is no JSON: maximum recursion depth"),
+        (b"[]", "holds no JSON object"),
+    ):
+        file.write_bytes(text)
         with pytest.raises(ValueError, match=words):
             from_config(file)
 

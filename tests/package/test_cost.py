@@ -583,6 +583,8 @@ def test_help_imports_no_pytorch() -> None:
         ("--model gpt2 --optimizer x", "optimizer must be one of adamw"),
         ("", "one of the arguments --model --config is required"),
         ("--config nowhere.json", "cannot read nowhere.json: No such file"),
+        ("--config=", "cannot read .: Is a directory"),
+        ("--model=", "there is no model ''; there are tiny-gpt"),
         ("--model gpt2 --sequence 99999", "the model has learned 1,024"),
     ],
 )
