@@ -556,9 +556,17 @@ def test_a_configuration_instead_of_a_name(capsys, tmp_path) -> None:
     assert "134,515,008 parameters" in named
 
 
-def test_help_imports_no_pytorch() -> None:
+def test_the_command_imports_no_pytorch(tmp_path) -> None:
+    """It answers at once, whatever it is asked."""
+    file = tmp_path / "config.json"
+    sizes = {"n_embd": 768, "n_layer": 12, "n_head": 12, "vocab_size": 50257}
+    file.write_text(
+        json.dumps({"model_type": "gpt2", "n_positions": 1024, **sizes})
+    )
     code = (
         "import sys, lorabook.cost as c\n"
+        "c.main(['--model', 'gpt2'])\n"
+        f"c.main(['--config', {str(file)!r}])\n"
         "try: c.main(['--help'])\n"
         "except SystemExit: pass\n"
         "print(sorted({'torch', 'numpy', 'transformers'} & set(sys.modules)))"
@@ -570,6 +578,7 @@ def test_help_imports_no_pytorch() -> None:
         check=True,
     )
     assert done.stdout.endswith("[]\n")
+    assert done.stdout.count("124,439,808 parameters") == 2
     assert "qwen3" in done.stdout
 
 
