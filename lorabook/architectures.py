@@ -284,7 +284,7 @@ def _read(path: Path) -> Mapping[str, Any]:
         raise ValueError(
             f"cannot read {path}: {error.strerror or error}"
         ) from error
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise ValueError(f"{path} is no JSON: {error}") from error
     if not isinstance(found, dict):
         raise ValueError(f"{path} holds no JSON object")
@@ -346,6 +346,7 @@ def _from_llama(family: str, config: Mapping[str, Any]) -> Architecture:
     if config.get("mlp_bias"):
         bias += 2 * hidden + d
     tied = config.get("tie_word_embeddings")
+    second = family == "gemma2"
     sizes = _llama(
         d,
         _size(config, "num_hidden_layers"),
@@ -356,14 +357,13 @@ def _from_llama(family: str, config: Mapping[str, Any]) -> Architecture:
         head=head,
         tied=tied_default if tied is None else bool(tied),
         bias=bias,
-        norms=4 if family == "gemma2" else 2,
+        norms=4 if second else 2,
         head_norms=family == "qwen3",
     )
-    gemma = family in ("gemma", "gemma2")
-    word = config.get("hidden_activation" if gemma else "hidden_act")
+    word = config.get("hidden_activation" if second else "hidden_act")
     return replace(
         sizes,
-        norm="gemma" if gemma else "rms",
+        norm="gemma" if second or family == "gemma" else "rms",
         activation=_activation(word or "silu"),
         fused=(("q", "k", "v"), ("gate", "up")) if family == "phi3" else (),
         dropout=bool(config.get("resid_pdrop")),

@@ -1220,11 +1220,11 @@ def main(arguments: list[str] | None = None) -> None:
     options = vars(parser.parse_args(arguments))
     name, file = options.pop("model"), options.pop("config")
     try:
-        model = from_config(file) if file else name
+        model = name if file is None else from_config(file)
         text = table(model, **options)
     except ValueError as error:
         parser.error(str(error))
-    print(text.replace("the model:", f"{file}:", 1) if file else text)
+    print(text if name else text.replace("the model:", f"{file}:", 1))
 
 
 if __name__ == "__main__":

@@ -121,6 +121,7 @@ WRONG = [
     ({"model_type": "mixtral"}, "model_type is 'mixtral'; known are llama, "),
     ({"model_type": None}, "model_type is None; known are llama, mistral"),
     ({"num_local_experts": 8}, "experts is not counted: num_local_experts"),
+    ({"n_routed_experts": 64}, "is not counted: n_routed_experts is 64"),
     ({"num_experts": 128}, "mixture of experts is not counted: num_experts"),
     ({"hidden_size": None}, "the configuration has no hidden_size"),
     ({"vocab_size": 0}, "vocab_size must be a positive integer, got 0"),
@@ -131,6 +132,11 @@ WRONG = [
     ({"num_attention_heads": 7, "num_key_value_heads": 7}, "7 heads cannot"),
     ({"num_key_value_heads": 4}, "4 heads for keys and values cannot serve 6"),
     ({"hidden_act": "relu2"}, "activation function 'relu2' is not known"),
+    ({"model_type": "gemma", "hidden_act": "tanh"}, "function 'tanh' is not"),
+    (
+        {"model_type": "gemma2", "hidden_activation": "tanh"},
+        "activation function 'tanh' is not known",
+    ),
     ({"model_type": "gpt2"}, "the configuration has no n_embd"),
 ]
 
@@ -146,8 +152,14 @@ def test_files_that_are_none(tmp_path) -> None:
     with pytest.raises(ValueError, match=r"cannot read .*nowhere"):
         from_config(tmp_path / "nowhere.json")
     file = tmp_path / "config.json"
-    for text, words in (("{", "is no JSON"), ("[]", "holds no JSON object")):
-        file.write_text(text)
+    for text, words in (
+        (b"", "is no JSON: Expecting value"),
+        (b"{", "is no JSON"),
+        (b"\xff", "is no JSON: 'utf-8' codec"),
+        (b"[" * 200_000, "is no JSON: maximum recursion depth"),
+        (b"[]", "holds no JSON object"),
+    ):
+        file.write_bytes(text)
         with pytest.raises(ValueError, match=words):
             from_config(file)
 
@@ -164,6 +176,8 @@ def test_dropout_of_the_model_itself() -> None:
     gpt2 = AutoConfig.for_model("gpt2").to_dict()
     assert from_config(gpt2).dropout
     assert not from_config({**gpt2, "resid_pdrop": 0.0}).dropout
+    del gpt2["resid_pdrop"]
+    assert from_config(gpt2).dropout
     quiet = replace(ARCHITECTURES["gpt2"], dropout=False)
     more, less = (
         cost.activation_bytes(sizes, 1, 64) for sizes in ("gpt2", quiet)

@@ -110,6 +110,51 @@ def test_quantised_weights(model: str) -> None:
     assert fp32 == 4 * sizes.parameters
 
 
+def test_quantised_maps_by_hand() -> None:
+    """What does not come out even takes one more."""
+    # Numbers of a map, groups of 64, and of 256 of these.
+    for (m, n), groups, twice in (((96, 200), 300, 2), ((3, 5), 1, 1)):
+        sizes = Architecture(2, n, 1, 1, {"q": (m, n)}, 0)
+        packed = (m * n + 1) // 2
+        found = partial(cost.weight_bytes, sizes)
+        assert found("int8") == 2 * (m * n + 4 * m)
+        assert found("nf4") == 2 * (packed + 4 * groups)
+        assert found("nf4", double_quantisation=True) == 2 * (
+            packed + groups + 4 * twice
+        )
+
+
+def test_maps_in_int8_keep_what_they_read() -> None:
+    """Once for all maps that read it; the attention has its output anyway."""
+    settings = {"autocast": False, "trained": "bf16", "prepared": False}
+
+    def kept(base: str, targets: str) -> int:
+        found = cost.moments(
+            "llama-3-8b",
+            8,
+            targets,
+            base=base,
+            checkpointing=False,
+            **settings,
+        )
+        return found["loss"].activations // (1024 * 32)
+
+    d, hidden = 4096, 14336
+    for targets, read in (("o", 2 * d + hidden), ("q,v", d + hidden)):
+        assert kept("int8", targets) - kept("nf4", targets) == 2 * read
+
+
+def test_one_tensor_at_a_time_needs_room_for_the_largest() -> None:
+    for model, r, largest in (
+        ("gpt2", None, 50257 * 768),
+        ("llama-3-8b", None, 128256 * 4096),
+        ("llama-3-8b", 16, 16 * 14336),
+        ("gpt2", 16, 16 * 3072),
+    ):
+        found = cost.moments(model, r, optimizer="adamw-for-loop")["step"]
+        assert found.temporary == 2 * 4 * largest
+
+
 def test_prepared_means_that_the_rest_is_fp32() -> None:
     sizes = ARCHITECTURES["llama-3-8b"]
     plain = cost.weight_bytes(sizes, "nf4")
@@ -364,6 +409,16 @@ def test_the_share_of_a_model_is_above_that_of_its_maps() -> None:
     assert maps < shares[0] < shares[1] < shares[2] < 1
 
 
+def test_the_scores_follow_the_heads_and_are_made_again() -> None:
+    """The heads are twice as wide together as the residual path."""
+    sizes = Architecture(3, 64, 4, 10, {"q": (128, 64)}, 0)
+    count = partial(cost.training_flops, sizes)
+    scores = 3 * 2 * 7 * 128
+    assert count(sequence=7) - count() == 6 * 640 + 7 * scores
+    again = count(checkpointing=True, sequence=7) - count(checkpointing=True)
+    assert again == 6 * 640 + 9 * scores
+
+
 def test_two_thirds_of_the_operations() -> None:
     """The formula of Schulman et al. 2025 for a frozen N x N map."""
     N = 4096
@@ -416,6 +471,8 @@ WRONG = [
         dict(model="gpt2", sequence=99_999),
         "has learned 1,024 positions and takes no sequence of 99,999 tokens",
     ),
+    # Of the 514 that are stored, two are never used.
+    (dict(model="roberta-base", sequence=513), "has learned 512 positions"),
 ]
 
 
@@ -556,9 +613,17 @@ def test_a_configuration_instead_of_a_name(capsys, tmp_path) -> None:
     assert "134,515,008 parameters" in named
 
 
-def test_help_imports_no_pytorch() -> None:
+def test_the_command_imports_no_pytorch(tmp_path) -> None:
+    """It answers at once, whatever it is asked."""
+    file = tmp_path / "config.json"
+    sizes = {"n_embd": 768, "n_layer": 12, "n_head": 12, "vocab_size": 50257}
+    file.write_text(
+        json.dumps({"model_type": "gpt2", "n_positions": 1024, **sizes})
+    )
     code = (
         "import sys, lorabook.cost as c\n"
+        "c.main(['--model', 'gpt2'])\n"
+        f"c.main(['--config', {str(file)!r}])\n"
         "try: c.main(['--help'])\n"
         "except SystemExit: pass\n"
         "print(sorted({'torch', 'numpy', 'transformers'} & set(sys.modules)))"
@@ -570,6 +635,7 @@ def test_help_imports_no_pytorch() -> None:
         check=True,
     )
     assert done.stdout.endswith("[]\n")
+    assert done.stdout.count("124,439,808 parameters") == 2
     assert "qwen3" in done.stdout
 
 
@@ -583,6 +649,8 @@ def test_help_imports_no_pytorch() -> None:
         ("--model gpt2 --optimizer x", "optimizer must be one of adamw"),
         ("", "one of the arguments --model --config is required"),
         ("--config nowhere.json", "cannot read nowhere.json: No such file"),
+        ("--config=", "cannot read .: Is a directory"),
+        ("--model=", "there is no model ''; there are tiny-gpt"),
         ("--model gpt2 --sequence 99999", "the model has learned 1,024"),
     ],
 )
