@@ -4,6 +4,7 @@ PYTHON ?= python3
 TORCH ?=
 JOBS ?= $(shell $(PYTHON) -c "import os; print(os.cpu_count() or 1)")
 PORT ?= 8000
+SHIFTS ?= 0 1000 2000 3000 5000
 CH ?=
 
 BIN := .venv/bin
@@ -14,7 +15,7 @@ RUN := $(BIN)/python -E -s
 SHELL := /bin/sh
 .DEFAULT_GOAL := book
 .DELETE_ON_ERROR:
-.PHONY: help book site test unit serve lab notebooks chapter lint budget \
+.PHONY: help book site test unit serve lab notebooks chapter lint budget reseed \
         format linkcheck lock assets clean
 
 # How a recipe line ends: with a sentence that says what to do.
@@ -54,8 +55,9 @@ site: .venv/.installed
 test: site ## run all tests
 	@$(BIN)/python -m pytest -q -n $(JOBS) $(ARGS)
 
-unit: .venv/.installed ## run the tests that need neither site nor browser
-	@$(BIN)/python -m pytest -q -n $(JOBS) -m "not site and not browser" \
+unit: .venv/.installed ## run the tests that need neither site nor browser nor training
+	@$(BIN)/python -m pytest -q -n $(JOBS) \
+	  -m "not site and not browser and not training" \
 	  tests/package tests/book tests/explorables $(ARGS)
 
 serve: .venv/.installed ## read the book on 127.0.0.1, rebuilt and reloaded on change
@@ -86,6 +88,9 @@ lint: .venv/.installed ## check style, types and the GitHub workflows
 	@$(BIN)/python -m check_jsonschema \
 	  --builtin-schema vendor.github-workflows .github/workflows/*.yml
 	@$(BIN)/zizmor --offline --quiet .github/workflows
+
+reseed: .venv/.installed ## run the chapters with other random numbers: make reseed SHIFTS="0 1000"
+	@$(RUN) tools/reseed.py $(CH) --jobs $(JOBS) --shifts "$(SHIFTS)"
 
 budget: .venv/.installed ## print what each chapter spends of its budget
 	@$(RUN) tools/budget.py

@@ -3,7 +3,8 @@
 A chapter has a card, an admonition of class `answer` below its title. The
 directive `{cards}` shows all of them; `{questions} GROUP` lists the sections
 of one group (a class on the heading), each with its answer: the sentence
-marked `[...]{.answer}`, or else the section's first. `{quiz}` asks a reader.
+marked `[...]{.answer}`, or else the section's first. `{quiz}` asks a reader,
+and the role `{minutes}` adds up how long chapters take.
 """
 
 from __future__ import annotations
@@ -21,7 +22,7 @@ from sphinx.application import Sphinx
 from sphinx.environment import BuildEnvironment
 from sphinx.transforms.post_transforms import SphinxPostTransform
 from sphinx.util import logging
-from sphinx.util.docutils import SphinxDirective
+from sphinx.util.docutils import SphinxDirective, SphinxRole
 
 LOGGER = logging.getLogger(__name__)
 
@@ -74,6 +75,26 @@ class Collect(SphinxDirective):
         return [Collected("", group=group)]
 
 
+class Total(nodes.General, nodes.Element):
+    """The place of a time that chapters take together."""
+
+
+class Minutes(SphinxRole):
+    """How long chapters take: "1 h 5 min", of their spines.
+
+    Its text is the chapters' pages, or `all`; with `unfolded` before them,
+    proofs, code and folded sections count.
+    """
+
+    def run(self) -> tuple[list[nodes.Node], list[nodes.system_message]]:
+        """Leave a place; it is filled when all chapters have been read."""
+        pages = self.text.split()
+        unfolded = pages[:1] == ["unfolded"]
+        place = Total("", pages=pages[unfolded:], unfolded=unfolded)
+        self.set_source_info(place)
+        return [place], []
+
+
 class Fill(SphinxPostTransform):
     """Put cards and questions in their places; then links are resolved."""
 
@@ -98,6 +119,25 @@ class Fill(SphinxPostTransform):
             place.replace_self(many if place["group"] and found else found)
             for node in self.document.findall(pending_xref):
                 node["refdoc"] = self.env.docname
+        for total in list(self.document.findall(Total)):
+            total.replace_self(nodes.Text(self.added(total)))
+
+    def added(self, total: nodes.Element) -> str:
+        """Add up what chapters take, to five minutes."""
+        known = {
+            page: noted["minutes"]
+            for page, noted in self.env.metadata.items()
+            if "minutes" in noted
+        }
+        pages = total["pages"]
+        if pages == ["all"]:
+            pages = list(known)
+        for page in [x for x in pages if x not in known]:
+            LOGGER.warning("%r is no chapter", page, location=total)
+        minutes = sum(known[x][total["unfolded"]] for x in pages if x in known)
+        hours, rest = divmod(5 * max(1, round(minutes / 5)), 60)
+        said = [f"{hours} h"] * (hours > 0) + [f"{rest} min"] * (rest > 0)
+        return " ".join(said)
 
 
 def card(top: nodes.Element, uri: str) -> nodes.Element:
@@ -157,10 +197,14 @@ def check_form(app: Sphinx, doctree: nodes.document) -> None:
     if source.suffix == ".md":
         chapter = form.Chapter(source.read_text(encoding="utf8"))
         if chapter.card:
-            env.metadata[env.docname]["card"] = chapter.card
+            noted = env.metadata[env.docname]
+            noted["card"] = chapter.card
+            noted["minutes"] = [
+                form.minutes(chapter.items, folded=x) for x in (False, True)
+            ]
         for line, fault in form.missing(chapter):
             LOGGER.warning(fault, location=(env.docname, line))
-    for kind in (Collected, PendingGlueReference):
+    for kind in (Collected, Total, PendingGlueReference):
         if any(doctree.findall(kind)):
             env.metadata[env.docname]["collects"] = "from other pages"
 
@@ -179,6 +223,7 @@ def read_again(
 
 def setup(app: Sphinx) -> dict[str, Any]:
     """Register the extension."""
+    app.add_role("minutes", Minutes())
     app.add_directive("quiz", Quiz)
     app.add_directive("cards", Collect)
     app.add_directive("questions", Collect)

@@ -69,8 +69,10 @@ def cut_font(font: Path, characters: Iterable[str] | None) -> bytes:
     """
     cut = TTFont(font, recalcTimestamp=False)
     if characters is not None:
-        # Neither formulas nor icons need hints or the features of text.
-        subsetter = subset.Subsetter(subset.Options(notdef_outline=True))
+        # Of its names, those of the owner and the licence: what was cut may
+        # no longer bear the font's own.
+        options = subset.Options(notdef_outline=True, name_IDs=[0, 13, 14])
+        subsetter = subset.Subsetter(options)
         subsetter.populate(unicodes=[ord(x) for x in characters])
         subsetter.subset(cut)
     cut.flavor = "woff2"

@@ -1,10 +1,12 @@
 """What training costs: parameters, bytes and operations, by formula.
 
-    python -m lorabook.cost --model llama-3-8b --rank 16 --targets all-linear
+    python -m lorabook.cost --model llama-3-8b --rank 16
+    python -m lorabook.cost --config config.json --base nf4
 
-prints what one would want to know before renting a GPU. What the counts leave
-out: the buffers of the framework and of the kernels, fragmentation, dropout's
-masks, and what a library's own blocks keep beyond PyTorch's fused ones.
+prints what one would want to know before renting a GPU. The formulas follow
+what `transformers`, PEFT and PyTorch allocate, tensor by tensor; the tests
+compare them with models whose every storage is followed. What they leave out:
+the workspace of kernels, the context of the device, and fragmentation.
 """
 
 from __future__ import annotations
@@ -12,10 +14,15 @@ from __future__ import annotations
 import argparse
 import textwrap
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, fields
-from typing import NoReturn
+from dataclasses import dataclass, field, fields
+from typing import Any, NoReturn, TypedDict, Unpack
 
-from lorabook.architectures import ARCHITECTURES, Architecture
+from lorabook.architectures import (
+    ARCHITECTURES,
+    FAMILIES,
+    Architecture,
+    from_config,
+)
 
 TARGETS: dict[str, tuple[str, ...]] = {
     "qv": ("q", "v"),
@@ -27,43 +34,163 @@ TARGETS: dict[str, tuple[str, ...]] = {
 FORMATS = {"fp32": 4, "bf16": 2}
 # A base may also be quantised: its linear maps, and nothing else.
 BASES = (*FORMATS, "int8", "nf4")
-# How many numbers an optimiser remembers of each trained one, and the bytes of
-# each; None: the format of the trained number, as in torch.optim.
-OPTIMIZERS: dict[str, tuple[int, int | None]] = {
-    "adamw": (2, None),
-    "adamw-8bit": (2, 1),
-    "sgd-momentum": (1, None),
-    "sgd": (0, None),
+# How many numbers an optimiser remembers of each trained one; the bytes of
+# each (None: the format of the trained number, as in torch.optim); and what
+# its step holds on top: lists as long as all trained numbers, and tensors as
+# large as the largest.
+OPTIMIZERS: dict[str, tuple[int, int | None, int, int]] = {
+    "adamw": (2, None, 1, 0),  # PyTorch's choice on a GPU: foreach
+    "adamw-fused": (2, None, 0, 0),
+    "adamw-for-loop": (2, None, 0, 2),
+    "adamw-8bit": (2, 1, 0, 0),
+    "sgd-momentum": (1, None, 0, 0),
+    "sgd": (0, None, 0, 0),
 }
-CARDS = (8, 12, 16, 24, 40, 48, 80, 96, 141, 192)  # GiB that cards have
+# What becomes of the logits: freed once the loss is known, held by whoever
+# still has the model's outputs, or never there all at once.
+LOSSES = ("freed", "held", "fused")
+SHARDINGS = ("ddp", "fsdp")
+CARDS = (8, 12, 16, 24, 32, 40, 48, 80, 96, 141, 192)  # GiB that cards have
+# What each map reads: the output of the first or second norm, of the
+# attention, or of the activation function.
+READS = {
+    "q": "norm1",
+    "k": "norm1",
+    "v": "norm1",
+    "o": "attention",
+    "gate": "norm2",
+    "up": "norm2",
+    "down": "product",
+}
 
 
 @dataclass(frozen=True)
 class Memory:
-    """Bytes that training holds, by what they are for.
+    """Bytes that a training step holds at one moment, by what they are for.
 
     Attributes
     ----------
-    weights, adapter, gradients, optimizer, activations : int
-        The model as it is stored, the trained factors, one gradient for each
-        trained number, what the optimiser remembers, and what is saved for
-        the backward pass.
-    peak : int
-        What is held on top for a moment: by the loss or, with checkpointing,
-        by a block that is computed again, whichever is more.
+    weights : int
+        The model as it is stored.
+    copies : int
+        What is there a second time: autocast's 16-bit weights, DDP's buckets,
+        what FSDP has gathered.
+    adapter, gradients, optimizer : int
+        The factors, the gradients that exist at this moment, and what the
+        optimiser remembers.
+    activations : int
+        What is saved for the rest of the backward pass.
+    temporary : int
+        What is held for this moment only: by the loss, by a block that is
+        computed again and its backward pass, or by the optimiser's step.
     """
 
     weights: int
+    copies: int
     adapter: int
     gradients: int
     optimizer: int
     activations: int
-    peak: int
+    temporary: int
 
     @property
     def total(self) -> int:
         """Their sum."""
-        return sum(getattr(self, field.name) for field in fields(self))
+        return sum(getattr(self, part.name) for part in fields(self))
+
+
+class Settings(TypedDict, total=False):
+    """How to train, by keyword; `training_memory` explains them."""
+
+    base: str
+    trained: str
+    autocast: bool
+    dropout: bool
+    optimizer: str
+    loss: str
+    batch: int
+    sequence: int
+    checkpointing: bool
+    accumulation: int
+    prepared: bool
+    double_quantisation: bool
+    gpus: int
+    sharding: str
+
+
+@dataclass(frozen=True)
+class _Block:
+    """What decides the bytes of a block's tensors.
+
+    `residual`, `compute` and `factor` are bytes of a number: along the
+    residual path, in the attention, and in a factor (None without one). So
+    is `wide`, between the maps of the MLP: a quantised map returns the format
+    of its input, whatever autocast says. `quantised` is the base, or "".
+    """
+
+    residual: int
+    compute: int
+    wide: int
+    factor: int | None
+    autocast: bool
+    dropout: bool
+    quantised: str
+
+
+@dataclass(frozen=True)
+class _Run:
+    """A run, checked."""
+
+    sizes: Architecture
+    r: int | None
+    names: tuple[str, ...]
+    base: str = "bf16"
+    trained: str = "fp32"
+    autocast: bool = True
+    dropout: bool = False
+    optimizer: str = "adamw"
+    loss: str = "freed"
+    batch: int = 1
+    sequence: int = 1024
+    checkpointing: bool = True
+    accumulation: int = 1
+    prepared: bool = True
+    double_quantisation: bool = False
+    gpus: int = 1
+    sharding: str = "ddp"
+    block: _Block = field(init=False)
+
+    def __post_init__(self) -> None:
+        _one_of("base", self.base, BASES)
+        _one_of("trained", self.trained, FORMATS)
+        _one_of("optimizer", self.optimizer, OPTIMIZERS)
+        _one_of("loss", self.loss, LOSSES)
+        _one_of("sharding", self.sharding, SHARDINGS)
+        _check_tokens(self.sizes, self.batch, self.sequence)
+        for name in ("accumulation", "gpus"):
+            if getattr(self, name) < 1:
+                raise ValueError(
+                    f"need {name} >= 1, got {getattr(self, name)}"
+                )
+        factor = FORMATS[self.trained]
+        if self.r is None:
+            residual = factor
+        elif self.base in FORMATS:
+            residual = FORMATS[self.base]
+        else:
+            residual = 4 if self.prepared else 2
+        quantised = self.r is not None and self.base not in FORMATS
+        compute = 2 if self.autocast else residual
+        block = _Block(
+            residual,
+            compute,
+            residual if quantised else compute,
+            None if self.r is None else factor,
+            self.autocast,
+            self.dropout and self.r is not None,
+            self.base if quantised else "",
+        )
+        object.__setattr__(self, "block", block)
 
 
 def architecture_of(model: str | Architecture) -> Architecture:
@@ -119,21 +246,53 @@ def target_names(
     return tuple(x for x in known if x in named)
 
 
-def adapter_parameters(
-    model: str | Architecture,
-    rank: int,
-    targets: str | Sequence[str] = "all-linear",
-) -> int:
-    """Return the numbers in A and B of all adapted layers.
+def adapted_maps(
+    model: str | Architecture, targets: str | Sequence[str]
+) -> dict[str, tuple[int, int]]:
+    """Return the shapes, (d_out, d_in), that one block's adapters stand for.
 
-    r (d_out + d_in) for each (Hu et al. 2022, section 4.2).
+    Maps that the library holds as one (`Architecture.fused`) get one adapter
+    together if all of them are targets, as with PEFT. If only some are, each
+    gets its own, as in the LoRA paper.
 
     Parameters
     ----------
     model, targets
         See `target_names`.
-    rank : int
-        r, at least 1.
+
+    Raises
+    ------
+    ValueError
+        If the model or the targets do not fit.
+    """
+    sizes = architecture_of(model)
+    names = target_names(sizes, targets)
+    found: dict[str, tuple[int, int]] = {}
+    for name in names:
+        group = next((g for g in sizes.fused if name in g), ())
+        if not group or not set(group) <= set(names):
+            found[name] = sizes.linears[name]
+        elif name == group[0]:
+            outputs = sum(sizes.linears[x][0] for x in group)
+            found[name] = outputs, sizes.linears[name][1]
+    return found
+
+
+def adapter_parameters(
+    model: str | Architecture,
+    r: int,
+    targets: str | Sequence[str] = "all-linear",
+) -> int:
+    """Return the numbers in A and B of all adapted layers.
+
+    r (d_out + d_in) for each of `adapted_maps` (Hu et al. 2022, section 4.2).
+
+    Parameters
+    ----------
+    model, targets
+        See `target_names`.
+    r : int
+        Rank, at least 1.
 
     Raises
     ------
@@ -141,19 +300,23 @@ def adapter_parameters(
         If the model, the targets or the rank do not fit.
     """
     sizes = architecture_of(model)
-    names = target_names(sizes, targets)
-    least = min(min(sizes.linears[name]) for name in names)
-    if not 1 <= rank <= least:
+    shapes = adapted_maps(sizes, targets).values()
+    least = min(min(shape) for shape in shapes)
+    if not 1 <= r <= least:
         raise ValueError(
             f"need 1 <= rank <= {least}, the smaller side of the smallest "
-            f"map, got {rank}"
+            f"map, got {r}"
         )
-    return sizes.layers * sum(
-        rank * sum(sizes.linears[name]) for name in names
-    )
+    return sizes.layers * sum(r * sum(shape) for shape in shapes)
 
 
-def weight_bytes(model: str | Architecture, base: str = "bf16") -> int:
+def weight_bytes(
+    model: str | Architecture,
+    base: str = "bf16",
+    *,
+    double_quantisation: bool = False,
+    rest: str = "bf16",
+) -> int:
     """Return the bytes of a stored model.
 
     Parameters
@@ -162,45 +325,57 @@ def weight_bytes(model: str | Architecture, base: str = "bf16") -> int:
         See `lorabook.architectures.ARCHITECTURES`.
     base : str
         ``"fp32"`` or ``"bf16"`` for everything; ``"int8"`` or ``"nf4"`` for
-        the linear maps of the blocks, and bf16 for the rest. int8 has one
-        fp32 scale for each row. NF4 has 4 bits a number, one 8-bit scale for
-        64 numbers, and one fp32 scale for 256 of those (Dettmers et al.
-        2023: "double quantisation").
+        the linear maps of the blocks alone. int8 has one fp32 scale for each
+        row. NF4 has 4 bits a number and one fp32 scale for 64 numbers.
+    double_quantisation : bool
+        NF4 with its scales in 8 bits, and one fp32 scale for 256 of those
+        (Dettmers et al. 2023).
+    rest : str
+        Format of what a quantised base does not quantise.
 
     Raises
     ------
     ValueError
-        If the model or the format is unknown.
+        If the model or a format is unknown.
     """
     sizes = architecture_of(model)
     _one_of("base", base, BASES)
+    _one_of("rest", rest, FORMATS)
     if base in FORMATS:
         return sizes.parameters * FORMATS[base]
-    block = 0
-    for m, n in sizes.linears.values():
-        if base == "int8":
-            block += m * n + 4 * m
-        else:
-            scales = -(-m * n // 64)
-            block += -(-m * n // 2) + scales + 4 * -(-scales // 256)
-    return sizes.layers * block + 2 * sizes.other
+    block = sum(
+        _quantised(m, n, base, double_quantisation)
+        for m, n in sizes.linears.values()
+    )
+    return sizes.layers * block + FORMATS[rest] * sizes.other
+
+
+def _quantised(m: int, n: int, base: str, twice: bool) -> int:
+    """Return the bytes of one (m, n) map with its scales."""
+    if base == "int8":
+        return m * n + 4 * m
+    scales = -(-m * n // 64)
+    held = scales + 4 * -(-scales // 256) if twice else 4 * scales
+    return -(-m * n // 2) + held
 
 
 def activation_bytes(
     model: str | Architecture,
     batch: int,
     sequence: int,
-    rank: int | None = None,
+    r: int | None = None,
     targets: str | Sequence[str] = "all-linear",
     *,
     trained: str = "fp32",
     activations: str = "bf16",
+    autocast: bool = False,
+    dropout: bool = False,
     checkpointing: bool = False,
 ) -> int:
     """Return the bytes that the forward pass saves for the backward pass.
 
-    For pre-norm blocks with PyTorch's fused norms and attention, without
-    dropout; of the loss see `loss_bytes`. A frozen linear map need not keep
+    For blocks as `transformers` has them, with a fused attention and without
+    padding; of the loss see `loss_bytes`. A frozen linear map need not keep
     its input; the norms, the attention and the activation function keep
     theirs, whatever is trained.
 
@@ -210,15 +385,19 @@ def activation_bytes(
         See `target_names`.
     batch, sequence : int
         Sequences at a time, and tokens of each.
-    rank : int, optional
-        r of the adapters; full fine-tuning without it.
+    r : int, optional
+        Rank of the adapters; full fine-tuning without it.
     trained : str
         Format of the factors, ``"fp32"`` or ``"bf16"``. Where it is not that
-        of the activations, each adapted map converts its input for itself
-        and keeps the copy, as PEFT's layers do without autocast.
+        of their input, each adapted map converts the input for itself and
+        keeps the copy, as PEFT's layers do.
     activations : str
-        ``"fp32"`` or ``"bf16"``. Statistics of norms and attention are fp32
-        in any case.
+        ``"fp32"`` or ``"bf16"``: the format of the residual path. Statistics
+        of norms and attention are fp32 in any case.
+    autocast : bool
+        Linear maps compute in bf16 (``torch.autocast`` on a GPU).
+    dropout : bool
+        The adapters drop out a part of their input.
     checkpointing : bool
         Keep only the input of each block (Chen et al. 2016).
 
@@ -228,119 +407,194 @@ def activation_bytes(
         If anything does not fit.
     """
     sizes = architecture_of(model)
-    if batch < 1 or sequence < 1:
-        raise ValueError(
-            f"need batch >= 1 and sequence >= 1, got {batch} and {sequence}"
-        )
-    block = _block_bytes(sizes, rank, targets, trained, activations)
-    d, c = sizes.width, FORMATS[activations]
-    # The last norm, and its output if the head trains.
-    end = c * d + 4 * _statistics(sizes) + (c * d if rank is None else 0)
-    each = c * d if checkpointing else block
+    _check_tokens(sizes, batch, sequence)
+    _one_of("trained", trained, FORMATS)
+    _one_of("activations", activations, FORMATS)
+    residual = FORMATS[activations]
+    compute = 2 if autocast else residual
+    names = _names(sizes, r, targets)
+    block = _Block(
+        residual,
+        compute,
+        compute,
+        None if r is None else FORMATS[trained],
+        autocast,
+        dropout and r is not None,
+        quantised="",
+    )
+    if checkpointing:
+        each = residual * sizes.width
+    else:
+        each = _saved(sizes, r, names, block)
+    end = _end(sizes, r, block)
     return batch * sequence * (sizes.layers * each + end)
 
 
-def _statistics(sizes: Architecture) -> int:
-    """Count what a norm keeps: a LayerNorm two numbers, an RMSNorm one."""
-    return 1 if "gate" in sizes.linears else 2
+def _names(
+    sizes: Architecture, r: int | None, targets: str | Sequence[str]
+) -> tuple[str, ...]:
+    """Return the trained maps of a block, having checked them."""
+    if r is None:
+        return tuple(sizes.linears)
+    adapter_parameters(sizes, r, targets)
+    return target_names(sizes, targets)
 
 
-def _block_bytes(
-    sizes: Architecture,
-    rank: int | None,
-    targets: str | Sequence[str],
-    trained: str,
-    activations: str,
+def _saved(
+    sizes: Architecture, r: int | None, names: tuple[str, ...], f: _Block
 ) -> int:
-    """Return what one block saves, for each token."""
-    _one_of("trained", trained, FORMATS)
-    _one_of("activations", activations, FORMATS)
-    names = (
-        tuple(sizes.linears) if rank is None else target_names(sizes, targets)
-    )
-    if rank is not None:
-        adapter_parameters(sizes, rank, names)  # checks the rank
-    d, kv = sizes.width, sizes.linears["k"][0]
+    """Return what one block saves for each token."""
+    d, heads = sizes.width, sizes.heads
+    q, k = sizes.linears["q"][0], sizes.linears["k"][0]
     hidden = sizes.linears["up"][0]
-    gated = "gate" in sizes.linears
-    # Inputs of two norms; q, k, v and the output of the attention; inputs of
-    # the activation function and, with a gate, of the product after it.
-    numbers = 2 * d + 2 * d + 2 * kv + hidden * (3 if gated else 1)
-    statistics = 2 * _statistics(sizes) + sizes.heads
-    c, size = FORMATS[activations], FORMATS[trained]
-    if rank is not None and size != c:
-        copies = sum(sizes.linears[name][1] + rank for name in names)
-        return c * numbers + size * copies + 4 * statistics
-    if {"q", "k", "v"} & set(names):
-        numbers += d
-    if {"gate", "up"} & set(names):
-        numbers += d
-    if "down" in names:
-        numbers += hidden
-    if rank is not None:
-        numbers += rank * len(names)
-    return c * numbers + 4 * statistics
+    # Queries, keys, values, the output, and one statistic for each head.
+    attention = f.compute * (2 * q + 2 * k) + 4 * heads
+    if _rotated(sizes):
+        # A slice of a fused map keeps all of it, beside what was rotated.
+        attention += f.compute * (q + k)
+    if sizes.head_norms:
+        attention += 4 * (q + k) + 4 * (q + k) * heads // q
+        attention += f.compute * (q + k) if r is None else 0
+    if sizes.activation == "gelu_new":
+        # On a GPU, autocast makes its power fp32, and all that follows.
+        converted = f.autocast and f.wide == 2
+        mlp = (14 if converted else 4 * f.wide) * hidden
+    else:
+        mlp = f.wide * hidden * (3 if "gate" in sizes.linears else 1)
+    norms = sizes.norms * _norm(sizes, r, f)
+    if sizes.parallel and (f.residual == 4 or not f.autocast):
+        norms -= f.residual * d  # both read the same place
+    masks = 2 * d if sizes.dropout else 0
+    return norms + attention + mlp + masks + _inputs(sizes, r, names, f)
 
 
-def loss_bytes(model: str | Architecture, batch: int, sequence: int) -> int:
+def _rotated(sizes: Architecture) -> bool:
+    """Tell whether queries and keys are rotated out of a fused map."""
+    return ("q", "k", "v") in sizes.fused and sizes.positions is None
+
+
+def _norm(sizes: Architecture, r: int | None, f: _Block) -> int:
+    """Return what a norm saves for each token."""
+    d = sizes.width
+    if sizes.norm == "layer":
+        return (4 if f.autocast else f.residual) * d + 8
+    # The library's norms compute in fp32, and keep that; if their weights
+    # train, also what these multiply.
+    each = 4 * d + 4
+    if r is None:
+        each += (4 if sizes.norm == "gemma" else f.residual) * d
+    return each
+
+
+def _inputs(
+    sizes: Architecture, r: int | None, names: tuple[str, ...], f: _Block
+) -> int:
+    """Return what the trained maps save of their inputs, for each token."""
+    kept = 0
+    shared: dict[str, int] = {}
+    if f.quantised == "int8":
+        # Its maps keep their inputs, though they do not need them.
+        for name, (_, n) in sizes.linears.items():
+            _, taken = _own_copy(sizes, READS[name], f)
+            shared[READS[name]] = taken * n
+        shared["attention"] = 0
+    for name, (_, n) in adapted_maps(sizes, names).items():
+        source = READS[name]
+        own, taken = _own_copy(sizes, source, f)
+        if f.factor is not None and r is not None:
+            kept += r * (2 if f.autocast else f.factor)
+            kept += n if f.dropout else 0  # the mask
+        if own:
+            kept += own * n
+        elif source != "attention" or _rotated(sizes):
+            # The attention has its own output anyway, unless its layout is
+            # not that of the map that reads it.
+            shared[source] = taken * n
+    return kept + sum(shared.values())
+
+
+def _own_copy(sizes: Architecture, source: str, f: _Block) -> tuple[int, int]:
+    """Return the bytes of a number of an input: as copied, and as it is.
+
+    The first is 0 if the map reads its input as it is.
+    """
+    taken = f.wide if source == "product" else f.compute
+    if source.startswith("norm"):
+        # On a GPU, autocast makes the output of a LayerNorm fp32.
+        as_fp32 = sizes.norm == "layer" and f.autocast
+        taken = 4 if as_fp32 else f.residual
+    if f.factor is None:
+        return (2 if f.autocast and taken == 4 else 0), taken
+    computed = 2 if f.autocast else f.factor
+    # PEFT converts to the format of the factors, and autocast back; on a
+    # quantised base it leaves that to autocast.
+    there_and_back = f.autocast and f.factor == 4 and not f.quantised
+    if f.dropout or taken != computed or there_and_back:
+        return computed, taken
+    return 0, taken
+
+
+def _end(sizes: Architecture, r: int | None, f: _Block) -> int:
+    """Return what is saved after the blocks: the norm's, the head's input."""
+    head = f.compute * sizes.width if r is None else 0
+    return _norm(sizes, r, f) + head
+
+
+def _working(sizes: Architecture, names: tuple[str, ...], f: _Block) -> int:
+    """Return what a block's backward pass holds beyond what is saved.
+
+    For each token: the gradient of its output, and either gradients along
+    the MLP or, where a block is computed again, what the map after the
+    activation function needs on the way. Found by following both.
+    """
+    hidden, c = sizes.linears["up"][0], f.wide
+    down = "down" in names
+    if sizes.activation == "gelu_new" and f.autocast:
+        widest = 12
+    elif sizes.activation == "gelu_new" or "gate" in sizes.linears:
+        widest = 3 * c
+    else:
+        widest = 2 * c
+    if down:
+        widest -= c  # its input is done with
+    if down and f.factor is not None:
+        own, _ = _own_copy(sizes, "product", f)
+        there = 2 * c
+        gated = "gate" in sizes.linears
+        converted = own and f.factor == 4 and c == 2 and not f.quantised
+        if converted:
+            there += 4 if f.autocast or gated else 2
+        if f.dropout:
+            there += 4
+        widest = max(widest, there)
+    return f.residual * sizes.width + widest * hidden
+
+
+def loss_bytes(
+    model: str | Architecture,
+    batch: int,
+    sequence: int,
+    *,
+    loss: str = "freed",
+    logits: str = "bf16",
+) -> int:
     """Return what cross-entropy over all tokens holds at its peak.
 
     The logarithms of the probabilities, their gradient and that of the
     logits: three fp32 numbers for each token and each word of the
-    vocabulary. Only the first is kept from the forward pass. A fused loss
-    avoids most of it. An encoder is counted without a head, and has none.
+    vocabulary. An encoder is counted without a head, and has none.
 
     Parameters
     ----------
     model, batch, sequence
         See `activation_bytes`.
-
-    Raises
-    ------
-    ValueError
-        If the model is unknown.
-    """
-    sizes = architecture_of(model)
-    return 12 * batch * sequence * sizes.vocabulary * sizes.decoder
-
-
-def training_memory(
-    model: str | Architecture,
-    rank: int | None = None,
-    targets: str | Sequence[str] = "all-linear",
-    *,
-    base: str = "bf16",
-    trained: str = "fp32",
-    activations: str = "bf16",
-    optimizer: str = "adamw",
-    batch: int = 1,
-    sequence: int = 1024,
-    checkpointing: bool = True,
-) -> Memory:
-    """Return the bytes that training holds, as a sum of its parts.
-
-    Parameters
-    ----------
-    model, targets
-        See `target_names`.
-    rank : int, optional
-        r of the adapters. Without it, all weights are trained.
-    base : str
-        Format of the frozen model, see `weight_bytes`. Without adapters
-        nothing is frozen, and it has no meaning.
-    trained : str
-        Format of what is trained and of its gradients, ``"fp32"`` or
-        ``"bf16"``. If whole weights are trained in fp32 and used in bf16,
-        the linear maps of the blocks are held in both (``torch.autocast``
-        keeps the copies for the backward pass).
-    activations : str
-        See `activation_bytes`.
-    optimizer : str
-        A key of `OPTIMIZERS`. ``"adamw"`` remembers two numbers in the format
-        of the trained one, as PyTorch does; ``"adamw-8bit"`` two bytes, its
-        scales and its exceptions for small tensors and embeddings left out.
-    batch, sequence, checkpointing
-        See `activation_bytes`.
+    loss : str
+        ``"freed"``: the logits are gone by then, as in a `Trainer`;
+        ``"held"``: somebody still has the model's outputs, and the logits
+        with them; ``"fused"``: head and loss are computed together in chunks
+        as large as the head's input, and never all logits.
+    logits : str
+        Format of the logits, ``"fp32"`` or ``"bf16"``.
 
     Raises
     ------
@@ -348,48 +602,339 @@ def training_memory(
         If anything does not fit.
     """
     sizes = architecture_of(model)
-    _one_of("trained", trained, FORMATS)
-    _one_of("optimizer", optimizer, OPTIMIZERS)
-    kept = activation_bytes(
-        sizes,
-        batch,
-        sequence,
-        rank,
-        targets,
-        trained=trained,
-        activations=activations,
-        checkpointing=checkpointing,
+    _check_tokens(sizes, batch, sequence)
+    _one_of("loss", loss, LOSSES)
+    _one_of("logits", logits, FORMATS)
+    if not sizes.decoder:
+        return 0
+    number = FORMATS[logits]
+    if loss == "fused":
+        return batch * sequence * sizes.width * (2 * number + 4)
+    words = 12 + (number if loss == "held" else 0)
+    return batch * sequence * sizes.vocabulary * words
+
+
+def moments(
+    model: str | Architecture,
+    r: int | None = None,
+    targets: str | Sequence[str] = "all-linear",
+    **settings: Unpack[Settings],
+) -> dict[str, Memory]:
+    """Return what training holds at three moments of a step.
+
+    ``"loss"``: at the end of the forward pass or the beginning of the
+    backward pass, whichever is more. ``"backward"``: in the backward pass of
+    a block, the last, where no block's gradients exist but all activations,
+    or the first, where it is the other way round. ``"step"``: in the
+    optimiser's step. From the second step on the optimiser has its memory at
+    all three.
+
+    Parameters
+    ----------
+    model, r, targets, **settings
+        See `training_memory`.
+
+    Raises
+    ------
+    ValueError
+        If anything does not fit.
+    """
+    sizes = architecture_of(model)
+    run = _Run(sizes, r, _names(sizes, r, targets), **settings)
+    return {
+        "loss": _largest(_at_loss(run)),
+        "backward": _largest(_in_backward(run)),
+        "step": _at_step(run),
+    }
+
+
+def training_memory(
+    model: str | Architecture,
+    r: int | None = None,
+    targets: str | Sequence[str] = "all-linear",
+    **settings: Unpack[Settings],
+) -> Memory:
+    """Return what training holds at its peak, part by part.
+
+    The peak is the largest of the `moments` of a step.
+
+    Parameters
+    ----------
+    model, targets
+        See `target_names`.
+    r : int, optional
+        Rank of the adapters. Without it, all weights are trained.
+    **settings
+        base : str, ``"bf16"``
+            Format of the frozen model, see `weight_bytes`. Without adapters
+            nothing is frozen, and it has no meaning.
+        trained : str, ``"fp32"``
+            Format of what is trained, of its gradients and of what the
+            optimiser remembers, ``"fp32"`` or ``"bf16"``.
+        autocast : bool, True
+            Linear maps compute in bf16 (``torch.autocast``, which a
+            `Trainer` with ``bf16=True`` switches on); else in the format in
+            which they are stored.
+        dropout : bool, False
+            See `activation_bytes`.
+        optimizer : str, ``"adamw"``
+            A key of `OPTIMIZERS`. The 8-bit states have an fp32 scale for
+            256 numbers; exceptions for small tensors and for embeddings are
+            left out.
+        loss : str, ``"freed"``
+            See `loss_bytes`.
+        batch, sequence : int, 1 and 1024
+            Sequences at a time on one GPU, and tokens of each.
+        checkpointing : bool, True
+            See `activation_bytes`.
+        accumulation : int, 1
+            Backward passes for one step. From 2 on, gradients of the one
+            before exist during the next.
+        prepared : bool, True
+            A quantised base went through PEFT's
+            ``prepare_model_for_kbit_training``: what is not quantised is
+            fp32, and with it the residual path.
+        double_quantisation : bool, False
+            See `weight_bytes`.
+        gpus : int, 1
+            Number of GPUs; the memory is that of one.
+        sharding : str, ``"ddp"``
+            ``"ddp"``: each has everything, and DDP's buckets for gradients.
+            ``"fsdp"``: weights, gradients and optimiser are shared out; two
+            blocks at a time, embedding and head are gathered.
+
+    Raises
+    ------
+    ValueError
+        If anything does not fit.
+    """
+    found = moments(model, r, targets, **settings)
+    return _largest(found.values())
+
+
+def _largest(found: Iterable[Memory]) -> Memory:
+    return max(found, key=lambda memory: memory.total)
+
+
+def _trained_numbers(run: _Run) -> int:
+    if run.r is None:
+        return run.sizes.parameters
+    return adapter_parameters(run.sizes, run.r, run.names)
+
+
+def _stored(run: _Run) -> int:
+    """Return the bytes of the model's weights, all of them."""
+    if run.r is None:
+        return run.sizes.parameters * FORMATS[run.trained]
+    return weight_bytes(
+        run.sizes,
+        run.base,
+        double_quantisation=run.double_quantisation,
+        rest="fp32" if run.block.residual == 4 else "bf16",
     )
-    size = FORMATS[trained]
-    if rank is None:
-        count = sizes.parameters
-        weights, adapter = count * size, 0
-        if size > FORMATS[activations]:
-            weights += FORMATS[activations] * sizes.linear_parameters
-    else:
-        count = adapter_parameters(sizes, rank, targets)
-        weights, adapter = weight_bytes(sizes, base), count * size
-    remembered, each = OPTIMIZERS[optimizer]
-    peak = loss_bytes(sizes, batch, sequence)
-    if checkpointing:
-        block = _block_bytes(sizes, rank, targets, trained, activations)
-        again = block - FORMATS[activations] * sizes.width
-        peak = max(peak, batch * sequence * again)
+
+
+def _at(
+    run: _Run,
+    *,
+    copies: int,
+    gathered: bool,
+    gradients: int,
+    activations: int,
+    temporary: int,
+) -> Memory:
+    """Return one moment, given what belongs to it; `gradients` in bytes."""
+    number = FORMATS[run.trained]
+    count = _trained_numbers(run)
+    states, each, _, _ = OPTIMIZERS[run.optimizer]
+    remembered = states * count * (each or number)
+    if each == 1:
+        remembered += states * 4 * -(-count // 256)
+    weights = _stored(run)
+    adapter = 0 if run.r is None else count * number
+    if run.gpus > 1 and run.sharding == "ddp":
+        copies += count * number
+    if run.gpus > 1 and run.sharding == "fsdp":
+        if gathered:
+            copies += _gathered(run)
+        weights, adapter, gradients, remembered = (
+            -(-x // run.gpus)
+            for x in (weights, adapter, gradients, remembered)
+        )
     return Memory(
-        weights,
-        adapter,
-        gradients=count * size,
-        optimizer=count * remembered * (each or size),
-        activations=kept,
-        peak=peak,
+        weights, copies, adapter, gradients, remembered, activations, temporary
+    )
+
+
+def _gathered(run: _Run) -> int:
+    """Return what FSDP has whole: two blocks, and what is in none.
+
+    If they are trained, also the gradients of one block.
+    """
+    sizes, size = run.sizes, run.block.residual
+    rest = size * sizes.other
+    blocks = (_stored(run) - rest) // sizes.layers
+    return rest + (3 if run.r is None else 2) * blocks
+
+
+def _head_copy(run: _Run) -> int:
+    """Return autocast's copy of the head, if there is one."""
+    converted = run.autocast and run.block.residual == 4
+    return 2 * run.sizes.head_parameters if converted else 0
+
+
+def _map_copies(run: _Run) -> int:
+    """Return autocast's copies of the linear maps of all blocks."""
+    f = run.block
+    converted = run.autocast and f.residual == 4 and not f.quantised
+    return 2 * run.sizes.linear_parameters if converted else 0
+
+
+def _factor_copies(run: _Run) -> int:
+    converted = run.autocast and run.r is not None and run.trained == "fp32"
+    return 2 * _trained_numbers(run) if converted else 0
+
+
+def _kept(run: _Run) -> int:
+    """Return what the blocks save for the backward pass, for each token."""
+    f = run.block
+    if run.checkpointing:
+        return run.sizes.layers * f.residual * run.sizes.width
+    return run.sizes.layers * _saved(run.sizes, run.r, run.names, f)
+
+
+def _held_logits(run: _Run) -> int:
+    sizes = run.sizes
+    if run.loss != "held" or not sizes.decoder:
+        return 0
+    tokens = run.batch * run.sequence
+    return tokens * sizes.vocabulary * run.block.compute
+
+
+def _accumulated(run: _Run) -> int:
+    count = _trained_numbers(run) if run.accumulation > 1 else 0
+    return count * FORMATS[run.trained]
+
+
+def _at_loss(run: _Run) -> list[Memory]:
+    """Return the end of the forward pass, and the loss's backward pass."""
+    sizes, f = run.sizes, run.block
+    tokens = run.batch * run.sequence
+    hidden = tokens * f.residual * sizes.width  # what the head has read
+    bytes_ = "bf16" if f.compute == 2 else "fp32"
+    backward = loss_bytes(
+        sizes, run.batch, run.sequence, loss=run.loss, logits=bytes_
+    )
+    forward = backward
+    if run.loss != "fused" and sizes.decoder:
+        # The logits, in fp32 too, and the logarithms of probabilities.
+        words = 10 if f.compute == 2 else 8
+        forward = tokens * sizes.vocabulary * words
+    all_copies = _head_copy(run) + _map_copies(run) + _factor_copies(run)
+    # Autocast forgets its copies at the end of the forward pass. What the
+    # graph has of them stays; with checkpointing, that is the head.
+    trained_copies = run.r is None or not run.checkpointing
+    before = (
+        all_copies
+        if trained_copies
+        else (_head_copy(run) + _factor_copies(run))
+    )
+    after = _head_copy(run) if run.checkpointing else all_copies
+    activations = tokens * (_kept(run) + _end(sizes, run.r, f))
+    return [
+        _at(
+            run,
+            copies=copies,
+            gathered=True,
+            gradients=_accumulated(run),
+            activations=activations,
+            temporary=hidden + temporary,
+        )
+        for copies, temporary in ((before, forward), (after, backward))
+    ]
+
+
+def _in_backward(run: _Run) -> list[Memory]:
+    """Return what is held in the last block, in the first, and at the end."""
+    sizes, f = run.sizes, run.block
+    tokens, number = run.batch * run.sequence, FORMATS[run.trained]
+    gradients = _trained_numbers(run) * number
+    head = sizes.head_parameters * number if run.r is None else 0
+    block = tokens * _working(sizes, run.names, f)
+    saved = _saved(sizes, run.r, run.names, f)
+    if run.checkpointing:
+        as_it_is = f.residual == 4 or (
+            sizes.norm == "layer" and not f.autocast
+        )
+        # Where the norm saves its input as it is, that is kept already.
+        again = saved - (f.residual * sizes.width if as_it_is else 0)
+        block += tokens * again
+        saved = f.residual * sizes.width
+    if f.quantised:
+        block += 2 * max(m * n for m, n in sizes.linears.values())
+    copies = _map_copies(run) + _factor_copies(run)
+    one = copies // sizes.layers
+    held = _held_logits(run)
+    accumulated = _accumulated(run)
+    last = _at(
+        run,
+        copies=one if run.checkpointing else copies,
+        gathered=True,
+        gradients=accumulated or head,
+        activations=tokens * _kept(run),
+        temporary=block + held,
+    )
+    # The embedding's gradient comes last. Where it is the head's too, it is
+    # added to what is there.
+    first = _at(
+        run,
+        copies=one,
+        gathered=True,
+        gradients=accumulated or gradients - (0 if sizes.tied else head),
+        activations=tokens * saved,
+        temporary=block + held,
+    )
+    end = _at(
+        run,
+        copies=0,
+        gathered=True,
+        gradients=gradients,
+        activations=0,
+        temporary=held + (head if sizes.tied or accumulated else 0),
+    )
+    return [last, first, end]
+
+
+def _at_step(run: _Run) -> Memory:
+    """Return the optimiser's step."""
+    number, count = FORMATS[run.trained], _trained_numbers(run)
+    _, _, lists, tensors = OPTIMIZERS[run.optimizer]
+    temporary = lists * count * number
+    if run.gpus > 1 and run.sharding == "fsdp":
+        temporary = -(-temporary // run.gpus)
+    if run.r is None:
+        shapes = (m * n for m, n in run.sizes.linears.values())
+        largest = max(run.sizes.head_parameters, *shapes)
+    else:
+        maps = adapted_maps(run.sizes, run.names).values()
+        largest = run.r * max(max(shape) for shape in maps)
+    return _at(
+        run,
+        copies=0,
+        gathered=False,
+        gradients=count * number,
+        activations=0,
+        temporary=temporary + tensors * largest * number + _held_logits(run),
     )
 
 
 def training_flops(
     model: str | Architecture,
-    rank: int | None = None,
+    r: int | None = None,
     targets: str | Sequence[str] = "all-linear",
     checkpointing: bool = False,
+    *,
+    sequence: int | None = None,
 ) -> int:
     """Return the operations of one training step, for each token.
 
@@ -397,15 +942,18 @@ def training_flops(
     multiply-add counts 2. A trained weight takes part in three products
     (output, gradient of the input, gradient of the weight), a frozen one in
     the first two: (2 N^2 + 6 N r) / (3 N^2) of the work for a frozen N x N
-    map with an adapter (Schulman et al. 2025). The scores of the attention
-    and the head are left out.
+    map with an adapter (Schulman et al. 2025).
 
     Parameters
     ----------
-    model, rank, targets
+    model, r, targets
         See `training_memory`.
     checkpointing : bool
-        Count the forward pass twice.
+        Count the forward pass of the blocks twice.
+    sequence : int, optional
+        Also count the head, and the scores of the attention over so many
+        tokens: two products forward and five backward, as PyTorch counts its
+        fused kernels on a GPU.
 
     Raises
     ------
@@ -414,18 +962,37 @@ def training_flops(
     """
     sizes = architecture_of(model)
     again = 2 if checkpointing else 0
-    if rank is None:
-        return (6 + again) * sizes.linear_parameters
-    adapters = adapter_parameters(sizes, rank, targets)
-    return (4 + again) * sizes.linear_parameters + (6 + again) * adapters
+    products = 6 if r is None else 4
+    found = (products + again) * sizes.linear_parameters
+    if r is not None:
+        found += (6 + again) * adapter_parameters(sizes, r, targets)
+    if sequence is not None:
+        _check_tokens(sizes, 1, sequence)
+        found += products * sizes.head_parameters
+        scores = 2 * sequence * sizes.linears["q"][0]
+        found += (7 + again) * sizes.layers * scores
+    return found
 
 
 def smallest_card(total: int) -> int | None:
     """Return the least of `CARDS` that holds `total` bytes and a tenth more.
 
-    None if there is no such card.
+    The tenth is for the context of the device and for fragmentation. None if
+    there is no such card.
     """
-    return next((x for x in CARDS if 1.1 * total <= x * 2**30), None)
+    return next((x for x in CARDS if 11 * total <= 10 * x * 2**30), None)
+
+
+def _check_tokens(sizes: Architecture, batch: int, sequence: int) -> None:
+    if batch < 1 or sequence < 1:
+        raise ValueError(
+            f"need batch >= 1 and sequence >= 1, got {batch} and {sequence}"
+        )
+    if sizes.positions is not None and sequence > sizes.positions:
+        raise ValueError(
+            f"the model has learned {sizes.positions:,} positions and takes "
+            f"no sequence of {sequence:,} tokens"
+        )
 
 
 def _one_of(name: str, value: str, allowed: Iterable[str]) -> None:
@@ -437,21 +1004,18 @@ def _one_of(name: str, value: str, allowed: Iterable[str]) -> None:
 
 
 def table(
-    model: str,
-    rank: int,
-    targets: str = "all-linear",
-    *,
-    optimizer: str = "adamw",
-    batch: int = 1,
-    sequence: int = 1024,
-    checkpointing: bool = True,
+    model: str | Architecture,
+    r: int,
+    targets: str | Sequence[str] = "all-linear",
+    **settings: Unpack[Settings],
 ) -> str:
     """Return what full fine-tuning, LoRA and QLoRA need, side by side.
 
     Parameters
     ----------
-    model, rank, targets, optimizer, batch, sequence, checkpointing
-        See `training_memory`.
+    model, r, targets, **settings
+        See `training_memory`; `base` and `trained` are those of the column
+        "LoRA".
 
     Raises
     ------
@@ -459,58 +1023,119 @@ def table(
         If anything does not fit.
     """
     sizes = architecture_of(model)
-    adapters = adapter_parameters(sizes, rank, targets)
-    columns = {
-        "full, bf16": (None, "bf16", "bf16"),
-        "full, mixed": (None, "bf16", "fp32"),
-        "LoRA": (rank, "bf16", "fp32"),
-        "LoRA, NF4 base": (rank, "nf4", "fp32"),
+    autocast = settings.get("autocast", True)
+    columns: dict[str, tuple[int | None, Settings]] = {
+        "full, bf16": (None, {"trained": "bf16", "autocast": False}),
+        "full, mixed" if autocast else "full, fp32": (
+            None,
+            {"trained": "fp32"},
+        ),
+        "LoRA": (r, {}),
+        "LoRA, NF4 base": (r, {"base": "nf4"}),
     }
-    found = [
-        training_memory(
-            sizes,
-            r,
-            targets,
-            base=base,
-            trained=trained,
-            optimizer=optimizer,
-            batch=batch,
-            sequence=sequence,
-            checkpointing=checkpointing,
+    if settings.get("base") == "nf4":
+        del columns["LoRA"]
+    found = {}
+    for name, (rank, special) in columns.items():
+        chosen = settings.copy()
+        chosen.update(special)
+        found[name] = moments(sizes, rank, targets, **chosen)
+    lines = _counts(model, r, targets, settings)
+    lines += ["", "GB (10^9 bytes)" + "".join(f"{name:>16}" for name in found)]
+
+    def row(name: str, values: Iterable[Any]) -> None:
+        texts = (
+            f"{x / 1e9:16,.3f}" if isinstance(x, int) else f"{x:>16}"
+            for x in values
         )
-        for r, base, trained in columns.values()
-    ]
-    work = [
-        training_flops(sizes, r, targets, checkpointing) for r in (rank, None)
-    ]
+        lines.append(f"{name:15}" + "".join(texts))
+
+    peaks = [_largest(each.values()) for each in found.values()]
+    for part in (*(x.name for x in fields(Memory)), "total"):
+        row(part, (getattr(peak, part) for peak in peaks))
+    row(
+        "moment",
+        (
+            next(k for k, v in each.items() if v is peak)
+            for each, peak in zip(found.values(), peaks, strict=True)
+        ),
+    )
+    cards = (smallest_card(peak.total) for peak in peaks)
+    row("card, GiB", (str(card or "several") for card in cards))
+    lines.append("")
+    for moment in ("loss", "backward", "step"):
+        row(f"at the {moment}"[:15], (x[moment].total for x in found.values()))
+    return "\n".join([*lines, "", *_legend(settings)])
+
+
+def _counts(
+    model: str | Architecture,
+    r: int,
+    targets: str | Sequence[str],
+    settings: Settings,
+) -> list[str]:
+    """Return the lines about numbers and operations."""
+    sizes = architecture_of(model)
+    adapters = adapter_parameters(sizes, r, targets)
+    name = model if isinstance(model, str) else "the model"
     lines = [
-        f"{model}: {sizes.parameters:,} parameters",
-        f"LoRA, r = {rank}, on {', '.join(target_names(sizes, targets))}: "
+        f"{name}: {sizes.parameters:,} parameters",
+        f"LoRA, r = {r}, on {', '.join(target_names(sizes, targets))}: "
         f"{adapters:,} trained numbers",
+    ]
+    names = target_names(sizes, targets)
+    together = [
+        ", ".join(group) for group in sizes.fused if set(group) <= set(names)
+    ]
+    if together:
+        apart = r * sizes.layers * sum(sum(sizes.linears[x]) for x in names)
+        lines.append(
+            f"  {' and '.join(together)} as one map, as PEFT adapts them; "
+            f"each by itself: {apart:,}"
+        )
+    checkpointing = settings.get("checkpointing", True)
+    work = [
+        training_flops(
+            sizes,
+            rank,
+            targets,
+            checkpointing,
+            sequence=settings.get("sequence", 1024),
+        )
+        for rank in (r, None)
+    ]
+    lines += [
         f"  {adapters / sizes.parameters:.3%} of the model; as a file, "
         f"{4 * adapters / 1e6:,.1f} MB in fp32, half of it in 16 bits",
-        f"  operations of a step: {work[0] / work[1]:.1%} of full "
-        "fine-tuning's",
-        "",
-        "GB (10^9 bytes)" + "".join(f"{name:>16}" for name in columns),
+        f"  products of a step, head and scores included: "
+        f"{work[0] / work[1]:.1%} of",
+        "  full fine-tuning's; the optimizer's step comes on top of either",
     ]
-    for row in (*(field.name for field in fields(Memory)), "total"):
-        values = (getattr(memory, row) / 1e9 for memory in found)
-        lines.append(f"{row:15}" + "".join(f"{x:16,.3f}" for x in values))
-    cards = (smallest_card(memory.total) or "several" for memory in found)
+    return lines
+
+
+def _legend(settings: Settings) -> list[str]:
+    """Return the lines under the table."""
+    tokens = f"{settings.get('batch', 1)} x {settings.get('sequence', 1024):,}"
+    checkpointing = settings.get("checkpointing", True)
     kept = "only block inputs kept" if checkpointing else "all kept"
-    lines += [
-        "card, GiB      " + "".join(f"{card!s:>16}" for card in cards),
-        "",
-        f"{optimizer}; a batch of {batch} x {sequence:,} tokens, {kept}.",
+    autocast = settings.get("autocast", True)
+    lines = [
+        f"{settings.get('optimizer', 'adamw')}; a batch of {tokens} tokens, "
+        f"{kept}; {'autocast' if autocast else 'no autocast'}.",
         "full, bf16: weights, gradients and optimizer in bf16; mixed: these "
         "in fp32,",
-        "computed in bf16. LoRA: fp32 factors, computed in bf16 but for them.",
-        "peak: the loss or one block again, for a moment. card: the smallest "
-        "with a",
-        "tenth to spare. On top come buffers of the framework and of kernels.",
+        "computed in bf16. temporary: held for this moment by the loss, by a "
+        "block",
+        "or by the optimizer. card: the smallest with a tenth to spare.",
     ]
-    return "\n".join(lines)
+    gpus = settings.get("gpus", 1)
+    if gpus > 1:
+        sharding = settings.get("sharding", "ddp").upper()
+        lines.append(
+            f"{gpus} GPUs with {sharding}; the memory is that of one."
+        )
+    return lines
 
 
 class _Parser(argparse.ArgumentParser):
@@ -520,47 +1145,86 @@ class _Parser(argparse.ArgumentParser):
         self.exit(2, f"{message}\n")
 
 
-def main(arguments: list[str] | None = None) -> None:
-    """Run the command line."""
+def _parser() -> _Parser:
     names = textwrap.fill(
         f"Models: {', '.join(ARCHITECTURES)}.", break_on_hyphens=False
     )
+    kinds = textwrap.fill(f"Families of --config: {', '.join(FAMILIES)}.")
     parser = _Parser(
         prog="python -m lorabook.cost",
         description="What LoRA costs, beside full fine-tuning.",
-        epilog=names,
+        epilog=f"{names}\n{kinds}",
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     add = parser.add_argument
-    add("--model", required=True, help="one of those below")
-    add("--rank", type=int, default=16, help="of the adapters (%(default)s)")
-    add(
-        "--targets",
-        default="all-linear",
-        help=f"{', '.join(TARGETS)}, or names such as q,v (%(default)s)",
+    which = parser.add_mutually_exclusive_group(required=True)
+    which.add_argument("--model", help="one of those below")
+    which.add_argument(
+        "--config", metavar="FILE", help="a config.json of Hugging Face"
     )
+
+    def choice(option: str, default: str, words: Iterable[str]) -> None:
+        listed = ", ".join(words)
+        add(option, default=default, help=f"{listed} (%(default)s)")
+
+    def number(option: str, default: int, words: str) -> None:
+        add(option, type=int, default=default, help=f"{words} (%(default)s)")
+
+    def switch(option: str, words: str, name: str, value: bool) -> None:
+        action = "store_true" if value else "store_false"
+        add(option, action=action, dest=name, help=words)
+
     add(
-        "--optimizer",
-        default="adamw",
-        help=f"{', '.join(OPTIMIZERS)} (%(default)s)",
-    )
-    add("--batch", type=int, default=1, help="texts at a time (%(default)s)")
-    add(
-        "--sequence",
+        "--rank",
+        dest="r",
         type=int,
-        default=1024,
-        help="tokens of each (%(default)s)",
+        default=16,
+        help="of the adapters (%(default)s)",
     )
-    add(
+    choice("--targets", "all-linear", (*TARGETS, "or names such as q,v"))
+    choice("--base", "bf16", BASES)
+    choice("--trained", "fp32", FORMATS)
+    choice("--optimizer", "adamw", OPTIMIZERS)
+    choice("--loss", "freed", LOSSES)
+    number("--batch", 1, "texts at a time, on one GPU")
+    number("--sequence", 1024, "tokens of each")
+    number("--accumulation", 1, "backward passes for one step")
+    number("--gpus", 1, "how many")
+    choice("--sharding", "ddp", SHARDINGS)
+    switch(
         "--no-checkpointing",
-        action="store_false",
-        dest="checkpointing",
-        help="keep all activations, not only the inputs of blocks",
+        "keep all activations, not only the inputs of blocks",
+        "checkpointing",
+        False,
     )
+    switch("--no-autocast", "compute as stored", "autocast", False)
+    switch("--dropout", "adapters drop out inputs", "dropout", True)
+    switch(
+        "--not-prepared",
+        "no prepare_model_for_kbit_training",
+        "prepared",
+        False,
+    )
+    switch(
+        "--double-quantisation",
+        "NF4 with 8-bit scales",
+        "double_quantisation",
+        True,
+    )
+    return parser
+
+
+def main(arguments: list[str] | None = None) -> None:
+    """Run the command line."""
+    parser = _parser()
+    options = vars(parser.parse_args(arguments))
+    name, file = options.pop("model"), options.pop("config")
     try:
-        print(table(**vars(parser.parse_args(arguments))))
+        model = name if file is None else from_config(file)
+        text = table(model, **options)
     except ValueError as error:
         parser.error(str(error))
+    print(text if name else text.replace("the model:", f"{file}:", 1))
 
 
 if __name__ == "__main__":

@@ -328,8 +328,8 @@ REGISTRY: dict[str, Entry] = {
         alt=(
             "Two bars, the memory of training llama-3-8b in full and with "
             "adapters of rank 16 on all its linear maps. In full it takes "
-            "144.3 GB, nearly half of it what Adam remembers; with LoRA "
-            "18.6 GB, nearly all of it the frozen weights."
+            "160.6 GB, two fifths of it what Adam remembers; with LoRA "
+            "18.4 GB, nearly all of it the frozen weights."
         ),
         attributes={
             "model": _one_of(*ARCHITECTURES),
@@ -337,7 +337,7 @@ REGISTRY: dict[str, Entry] = {
             "targets": _one_of(*TARGETS),
             "base": _one_of(*BASES),
         },
-        scripts=("core.js", "cost.js", "lora-calculator.js"),
+        scripts=("core.js", "cost.js", "calculator.js", "lora-calculator.js"),
         data=("architectures",),
     ),
     "update-spectrum": Entry(

@@ -13,6 +13,7 @@ from math import prod
 from typing import Any
 from unittest.mock import patch
 
+import numpy as np
 import torch
 from torch._subclasses.fake_tensor import FakeTensorMode
 from torch.nn import functional as F
@@ -149,8 +150,9 @@ def _outer(a: Any, b: Any) -> bool:
             or t.is_nested
         ):
             return False
-    whole = prod(torch.broadcast_shapes(a.shape, b.shape))
-    return max(a.numel(), b.numel()) < whole
+    both = np.broadcast_shapes(a.shape, b.shape)
+    widest: int = max(prod(a.shape), prod(b.shape))
+    return prod(both) > widest
 
 
 def _mul(a: Any, b: Any, *, out_val: torch.Tensor, **_: Any) -> int:

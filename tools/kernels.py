@@ -9,7 +9,7 @@ import signal
 import sys
 import time
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -34,6 +34,7 @@ class Run:
     seconds: float
     notebook: Any
     error: str = ""
+    failures: list[str] = field(default_factory=list)
 
 
 class CellFault(Exception):
@@ -41,9 +42,17 @@ class CellFault(Exception):
 
 
 class Kernel(NotebookClient):
-    """A kernel that runs a notebook and knows which cell it is at."""
+    """A kernel that runs a notebook and knows which cell it is at.
 
-    def __init__(self, notebook: Any) -> None:
+    Parameters
+    ----------
+    notebook
+        What it runs.
+    go_on
+        Whether to go on after a cell that fails.
+    """
+
+    def __init__(self, notebook: Any, go_on: bool = False) -> None:
         super().__init__(
             notebook,
             kernel_name="python3",
@@ -51,6 +60,7 @@ class Kernel(NotebookClient):
             startup_timeout=CELL_SECONDS,
             # Times in the cells' metadata would be a part of the cache's key.
             record_timing=False,
+            allow_errors=go_on,
             # Its warning about unencrypted TCP on this machine is noise here.
             extra_arguments=["--log-level=ERROR"],
             shutdown_kernel="immediate",
@@ -61,6 +71,7 @@ class Kernel(NotebookClient):
         self.at = 0
         self.bytes = 0
         self.traceback = ""
+        self.failures: list[str] = []
 
     def begin(self, cell: Any, cell_index: int) -> None:
         """Remember the cell that starts to run."""
@@ -89,8 +100,9 @@ class Kernel(NotebookClient):
         del cell_index
         content = execute_reply["content"]
         if content["status"] != "ok":
-            # An exception, which nbclient raises next.
+            # An exception, which nbclient raises next, or goes on.
             self.traceback = "\n".join(content.get("traceback", []))
+            self.failures.append(self.brief(content))
             return
         payload = content.get("payload", [])
         if any(x.get("source") == "ask_exit" for x in payload):
@@ -103,6 +115,21 @@ class Kernel(NotebookClient):
         if written:
             raise CellFault(f"the cell writes to stderr:\n\n{written}")
 
+    def brief(self, content: Any) -> str:
+        """Say in one line which cell failed, where and how."""
+        lines = COLOUR.sub("", self.traceback).splitlines()
+        # IPython marks the lines that led there; the first is the cell's.
+        marked = [x for x in lines if re.match(r"-+> *\d+ ", x)]
+        where = re.sub(r"-+> *\d+ ", "", marked[0]).strip() if marked else ""
+        value = " ".join(str(content.get("evalue", "")).split())
+        how = f"{content.get('ename', '')}{value and ': '}{value[:80]}"
+        return f"cell {self.number()}: {where} ({how})"
+
+    def number(self) -> int:
+        """Return the number of the cell that runs, among those of code."""
+        cells = self.nb.cells[: self.at + 1]
+        return sum(x.cell_type == "code" for x in cells)
+
     def kill(self) -> None:
         """End the kernel, and what it started, at once."""
         process = getattr(self.km, "provisioner", None)
@@ -112,30 +139,35 @@ class Kernel(NotebookClient):
 
     def describe(self, what: str) -> str:
         """Name the cell that runs, show its source and what happened."""
-        codes = [
-            i for i, x in enumerate(self.nb.cells) if x.cell_type == "code"
-        ]
+        codes = sum(x.cell_type == "code" for x in self.nb.cells)
         lines = self.nb.cells[self.at].source.splitlines() if codes else []
         source = "\n".join(f"    {x}" for x in lines)
-        number = sum(i <= self.at for i in codes)
         if not sys.stderr.isatty():
             what = COLOUR.sub("", what)
-        return f"code cell {number} of {len(codes)}:\n{source}\n\n{what}"
+        return f"code cell {self.number()} of {codes}:\n{source}\n\n{what}"
 
 
 RUNNING: set[Kernel] = set()
 
 
-def run(root: Path, page: str, notebook: Any) -> Run:
-    """Execute one chapter in a fresh kernel and an empty folder."""
+def run(root: Path, page: str, notebook: Any, shift: int | None = None) -> Run:
+    """Execute one chapter in a fresh kernel and an empty folder.
+
+    With a shift of the seeds it goes on after cells that fail, and lists them.
+    """
     started = time.monotonic()
-    kernel = Kernel(notebook)
+    kernel = Kernel(notebook, go_on=shift is not None)
     RUNNING.add(kernel)
-    folder = folder_of_runs(root) / Path(page).name
+    name, options = Path(page).name, {}
+    if shift is not None:
+        name += f"-{shift}"
+        seed = {"LORABOOK_SEED": str(shift)}
+        options = {"env": environment.variables(root) | seed}
+    folder = folder_of_runs(root) / name
     folder.mkdir(parents=True)
     error = ""
     try:
-        kernel.execute(cwd=str(folder))
+        kernel.execute(cwd=str(folder), **options)
     except CellExecutionError:
         error = kernel.describe(kernel.traceback)
     except CellFault as fault:
@@ -152,7 +184,8 @@ def run(root: Path, page: str, notebook: Any) -> Run:
     finally:
         RUNNING.discard(kernel)
     shutil.rmtree(folder, ignore_errors=True)
-    return Run(page, time.monotonic() - started, notebook, error)
+    seconds = time.monotonic() - started
+    return Run(page, seconds, notebook, error, kernel.failures)
 
 
 def stop() -> None:

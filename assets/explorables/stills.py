@@ -13,6 +13,7 @@ from __future__ import annotations
 import base64
 import json
 from collections.abc import Callable, Iterable, Iterator
+from dataclasses import asdict, fields
 
 import matplotlib as mpl
 import numpy as np
@@ -62,12 +63,11 @@ def photo_script() -> str:
 
 def architectures_script() -> str:
     """Return the script with the tables of the calculator."""
-    keys = ("layers", "width", "heads", "vocabulary", "other", "decoder")
-    models = {
-        name: {key: getattr(m, key) for key in (*keys, "linears")}
-        for name, m in ARCHITECTURES.items()
-    }
-    groups = ("targets", "formats", "bases", "optimizers")
+    models = {name: asdict(m) for name, m in ARCHITECTURES.items()}
+    groups = (
+        *("targets", "reads", "formats", "bases", "optimizers"),
+        *("losses", "shardings", "cards"),
+    )
     tables = {key: getattr(cost, key.upper()) for key in groups}
     return script("architectures", {"models": models, **tables})
 
@@ -212,18 +212,26 @@ def lora_shapes() -> Figure:
 
 def lora_calculator() -> Figure:
     """Draw the memory of full fine-tuning and of LoRA, part by part."""
-    parts = ("weights", "adapter", "gradients", "optimizer")
-    colors = (plot.MUTED, GREEN, BLUE, ORANGE)
+    colors = {
+        **{"weights": plot.MUTED, "adapter": GREEN, "gradients": BLUE},
+        "optimizer": ORANGE,
+    }
+    names = {"optimizer": "optimiser", "temporary": "for a moment"}
     figure, (ax,) = places(1, 1, 2.4)
     for y, r in ((1, None), (0, 16)):
         found, x = cost.training_memory("llama-3-8b", r), 0.0
         name = f"LoRA, r = {r}" if r else "full fine-tuning"
         ax.text(0, y + 0.36, f"{name}: {found.total / 1e9:.1f} GB")
-        for part, color in zip(parts, colors, strict=True):
+        for part in (each.name for each in fields(found)):
             size = getattr(found, part) / 1e9
-            ax.barh(y, size, 0.6, x, color=color, linewidth=0)
+            if not size:
+                continue
+            # What is held for a while only is an empty box.
+            color = colors.get(part, "none")
+            ax.barh(y, size, 0.5, x, color=color, ec=plot.INK, linewidth=0.6)
             if size > 20:
-                ax.text(x + size / 2, y, part, ha="center", va="center")
+                words, at = names.get(part, part), (x + size / 2, y - 0.3)
+                ax.text(*at, words, ha="center", va="top")
             x += size
     ax.set(ylim=(-0.4, 1.7))
     ax.set_axis_off()

@@ -61,6 +61,13 @@ def test_the_parts_are_those_of_the_reading_order() -> None:
     assert [name for name in shown if name in captions] == captions
 
 
+def test_the_readme_lists_every_chapter_in_order() -> None:
+    rows = section(read("README.md"), "The chapters").splitlines()
+    linked = [m[1] for x in rows if (m := re.match(r"\| \[.*\]\((.*?)\)", x))]
+    chapters = [x for x in contents.chapters(ROOT) if "/lab_" not in x]
+    assert linked == [f"{page}.md" for page in chapters]
+
+
 @pytest.mark.parametrize("page", ["index.md", "README.md", "CONTRIBUTING.md"])
 def test_every_make_command_exists(page: str) -> None:
     targets = set(re.findall(r"^([a-z]+):", read("Makefile"), re.M))
@@ -292,11 +299,13 @@ def test_citation_names_the_book() -> None:
     citation = yaml.safe_load(read("CITATION.cff"))
     config = yaml.safe_load(read("_config.yml"))
     book = citation["preferred-citation"]
+    # In lower case, because a footer names them after "By".
+    author = config["author"][0].upper() + config["author"][1:]
     assert citation["cff-version"] == "1.2.0"
     for entry in (citation, book):
         assert entry["title"] == config["title"]
-        assert entry["authors"] == [{"name": config["author"]}]
+        assert entry["authors"] == [{"name": author}]
     assert (citation["license"], book["license"]) == ("MIT", "CC-BY-4.0")
     assert citation["version"] == book["version"]
-    for name in ("MIT License", "CC BY 4.0", config["author"]):
+    for name in ("MIT License", "CC BY 4.0", author):
         assert name in read("LICENSE")

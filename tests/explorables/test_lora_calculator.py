@@ -1,108 +1,169 @@
-"""The explorable `lora-calculator`, driven in a browser.
+"""The explorable `lora-calculator`: every byte as the package counts it.
 
-Whatever it shows is compared with `lorabook.cost`, digit by digit.
+Its JavaScript runs in Node, over settings that are drawn once and for all; the
+page itself is tried in `test_moved.py`.
 """
 
 from __future__ import annotations
 
 import dataclasses
-import itertools
 import random
 from typing import Any
 
 import pytest
-from playwright.sync_api import Locator, expect
-from test_explorables import opened
+from node import call
 
 from lorabook import cost
 from lorabook.architectures import ARCHITECTURES
 
 PARTS = tuple(x.name for x in dataclasses.fields(cost.Memory))
-# Set every control as a reader would, in any order, and read all that is
-# shown. The rank comes last: the maps decide how large it may be.
-SET_AND_READ = """(e, set) => {
-  const root = e.shadowRoot, at = (id) => root.getElementById(id);
-  const enter = (el, value) => {
-    el.value = value;
-    el.dispatchEvent(new Event("change"));
-  };
-  enter(at("model"), set.model);
-  const boxes = [...root.querySelectorAll("fieldset [type=checkbox]")];
-  const wanted = (box) => set.names.includes(box.name);
-  // None may be the last to go: first switch on, then off.
-  for (const turn of [true, false])
-    for (const box of boxes)
-      if (wanted(box) === turn && box.checked !== turn) box.click();
-  for (const id of ["base", "trained", "optimizer", "batch", "sequence"])
-    enter(at(id), set[id]);
-  if (at("checkpointing").checked !== set.checkpointing)
-    at("checkpointing").click();
-  enter(at("rank"), set.rank);
-  const text = {};
-  for (const el of root.querySelectorAll("td[id], #code"))
-    text[el.id] = el.textContent;
-  text.alert = root.querySelector("[role=alert]").textContent;
-  text.moves = [...root.querySelectorAll("table:last-of-type tr")].map(
-    (row) => [...row.children].map((x) => x.textContent));
-  return text;
-}"""
+MOMENTS = ("loss", "backward", "step")
+CHOICES: dict[str, list[Any]] = {
+    "base": list(cost.BASES),
+    "trained": list(cost.FORMATS),
+    "autocast": [True, False],
+    "dropout": [True, False],
+    "optimizer": list(cost.OPTIMIZERS),
+    "loss": list(cost.LOSSES),
+    "batch": [1, 3, 64, 512],
+    "sequence": [1, 77, 128],
+    "checkpointing": [True, False],
+    "accumulation": [1, 2, 8],
+    "prepared": [True, False],
+    "double_quantisation": [True, False],
+    "gpus": [1, 2, 3, 64],
+    "sharding": list(cost.SHARDINGS),
+}
 
 
-@pytest.fixture
-def calculator(open_page) -> Locator:
-    element = opened(open_page, "lora-calculator")
-    element.get_by_role("radio", name="bytes", exact=True).check()
-    return element
+def drawn(draw: random.Random, model: str) -> dict[str, Any]:
+    """Return settings of everything."""
+    sizes = ARCHITECTURES[model]
+    names = [x for x in sizes.linears if draw.random() < 0.6] or ["down"]
+    shapes = cost.adapted_maps(sizes, names).values()
+    most = min(min(shape) for shape in shapes)
+    set_ = {name: draw.choice(some) for name, some in CHOICES.items()}
+    if sizes.positions is None:
+        set_["sequence"] = draw.choice([1, 2048, 131072])
+    return {
+        **set_,
+        "model": model,
+        "names": names,
+        "rank": draw.choice([1, most, draw.randint(1, most)]),
+    }
 
 
-def settings() -> list[dict[str, Any]]:
-    """Return 15 settings of each model, drawn once and for all."""
+def grid() -> list[dict[str, Any]]:
+    """Return forty settings of each model."""
     draw = random.Random(0)
-    found = []
-    for model, _ in itertools.product(ARCHITECTURES, range(15)):
-        maps = ARCHITECTURES[model].linears
-        names = [x for x in maps if draw.random() < 0.6] or ["down"]
-        most = min(min(maps[x]) for x in names)
-        found.append(
-            {
-                "model": model,
-                "names": names,
-                "rank": draw.choice([1, most, draw.randint(1, most)]),
-                "base": draw.choice(cost.BASES),
-                "trained": draw.choice(list(cost.FORMATS)),
-                "optimizer": draw.choice(list(cost.OPTIMIZERS)),
-                "batch": draw.choice([1, 3, 64, 512]),
-                "sequence": draw.choice([1, 77, 2048, 131072]),
-                "checkpointing": draw.random() < 0.5,
-            }
-        )
-    return found
+    return [drawn(draw, model) for model in ARCHITECTURES for _ in range(40)]
 
 
-def memory(
-    names: list[str], rank: int | None, model: str, **others: Any
-) -> cost.Memory:
-    return cost.training_memory(model, rank, names, **others)
+def settings(set_: dict[str, Any]) -> dict[str, Any]:
+    """Return what `training_memory` takes by keyword."""
+    return {name: set_[name] for name in CHOICES}
 
 
-def test_it_equals_the_package_to_the_last_digit(calculator):
-    grid = settings()
-    assert len(grid) >= 200
-    for set_ in grid:
-        shown = calculator.evaluate(SET_AND_READ, set_)
-        assert shown["alert"] == ""
-        lora, full = memory(**set_), memory(**{**set_, "rank": None})
-        for prefix, expected in (("lora", lora), ("full", full)):
+def test_it_equals_the_package_to_the_last_digit():
+    cases = grid()
+    assert len(cases) >= 600
+    for name, some in CHOICES.items():
+        seen = {set_[name] for set_ in cases}
+        assert seen >= set(some) - {128}, name
+    found = call(
+        "lora-calculator",
+        """all => all.map(set => {
+          const C = LR.cost, m = LR.data.architectures.models[set.model];
+          const { names } = set;
+          return { n: C.adapter(m, set.rank, names), all: C.parameters(m),
+            most: C.most(m, names),
+            full: C.moments(m, null, names, set),
+            lora: C.moments(m, set.rank, names, set),
+            peak: C.peak(m, set.rank, names, set),
+            flops: [set.rank, null].map(r => C.flops(m, r, names,
+              set.checkpointing, set.sequence)) };
+        })""",
+        cases,
+    )
+    for set_, got in zip(cases, found, strict=True):
+        model, names, rank = (set_[k] for k in ("model", "names", "rank"))
+        for column, r in (("full", None), ("lora", rank)):
+            expected = cost.moments(model, r, names, **settings(set_))
+            for moment in MOMENTS:
+                shown = got[column][moment]
+                for part in (*PARTS, "total"):
+                    value = getattr(expected[moment], part)
+                    assert shown[part] == value, (set_, column, moment, part)
+        peak = cost.training_memory(model, rank, names, **settings(set_))
+        assert got["peak"]["total"] == peak.total
+        assert got["lora"][got["peak"]["moment"]]["total"] == peak.total
+        assert got["n"] == cost.adapter_parameters(model, rank, names)
+        assert got["all"] == ARCHITECTURES[model].parameters
+        maps = cost.adapted_maps(model, names).values()
+        assert got["most"] == min(min(shape) for shape in maps)
+        for value, r in zip(got["flops"], (rank, None), strict=True):
+            assert value == cost.training_flops(
+                model,
+                r,
+                names,
+                set_["checkpointing"],
+                sequence=set_["sequence"],
+            )
+
+
+def test_cards():
+    totals = [10**9, 20 * 10**9, int(24 * 2**30 / 1.1), 10**11, 10**12]
+    found = call(
+        "lora-calculator",
+        "all => all.map(x => LR.cost.card(x) ?? null)",
+        totals,
+    )
+    assert found == [cost.smallest_card(total) for total in totals]
+
+
+@pytest.fixture(scope="module")
+def said() -> list[tuple[dict[str, Any], dict[str, Any]]]:
+    """Return some settings, and all that the page says of each."""
+    cases = grid()[::7]
+    found = call(
+        "lora-calculator",
+        """all => all.map(set => {
+          const W = LR.calculator, known = LR.data.architectures;
+          return { texts: W.texts(known, set, x => W.giga(x)),
+            bytes: W.texts(known, set, LR.grouped),
+            code: W.python(known, set), changes: W.changes(known, set),
+            mistake: W.mistake(known, set) ?? null };
+        })""",
+        cases,
+    )
+    return list(zip(cases, found, strict=True))
+
+
+def test_the_texts_are_those_numbers(said):
+    for set_, got in said:
+        model, names, rank = (set_[k] for k in ("model", "names", "rank"))
+        for column, r in (("full", None), ("lora", rank)):
+            peak = cost.training_memory(model, r, names, **settings(set_))
             for part in (*PARTS, "total"):
-                found = shown[f"{prefix}-{part}"]
-                assert found == f"{getattr(expected, part):,}", (set_, part)
-        model, rank, names = (set_[k] for k in ("model", "rank", "names"))
+                value, key = getattr(peak, part), f"{column}-{part}"
+                assert got["bytes"][key] == f"{value:,}"
+                rounded = float(got["texts"][key].replace(",", ""))
+                assert rounded == pytest.approx(value / 1e9, abs=5.001e-4)
+            card = cost.smallest_card(peak.total)
+            assert got["texts"][f"{column}-card"] == str(card or "several")
+        texts = got["texts"]
         count = cost.adapter_parameters(model, rank, names)
         total = ARCHITECTURES[model].parameters
-        assert shown["parameters"] == f"{total:,}"
-        assert shown["count"] == f"{count:,}"
+        assert texts["parameters"] == f"{total:,}"
+        assert texts["count"] == f"{count:,}"
         work = [
-            cost.training_flops(model, r, names, set_["checkpointing"])
+            cost.training_flops(
+                model,
+                r,
+                names,
+                set_["checkpointing"],
+                sequence=set_["sequence"],
+            )
             for r in (rank, None)
         ]
         # Halves may be rounded up here and down there.
@@ -111,152 +172,94 @@ def test_it_equals_the_package_to_the_last_digit(calculator):
             ("file", 4 * count / 1e6, 1),
             ("work", 100 * work[0] / work[1], 1),
         ):
-            text = shown[key].split()[0].rstrip("%").replace(",", "")
+            text = texts[key].split()[0].rstrip("%").replace(",", "")
             assert len(text.partition(".")[2]) == digits
             assert abs(float(text) - value) <= 0.5001 * 10**-digits
-        # The line of Python that it offers does what it says.
-        assert eval(shown["code"], {"cost": cost}) == lora
 
 
-def test_gigabytes_are_rounded_bytes(open_page):
-    element = opened(open_page, "lora-calculator")
-    expected = cost.training_memory("llama-3-8b", 16)
-    for part in (*PARTS, "total"):
-        cell = element.locator(f"#lora-{part}")
-        expect(cell).to_have_text(f"{getattr(expected, part) / 1e9:,.3f}")
+def test_the_line_of_python_does_what_it_says(said):
+    for set_, got in said:
+        model, names, rank = (set_[k] for k in ("model", "names", "rank"))
+        expected = cost.training_memory(model, rank, names, **settings(set_))
+        assert eval(got["code"], {"cost": cost}) == expected
+        assert got["mistake"] is None
 
 
-def test_what_one_change_would_do(calculator):
-    set_ = {
-        "model": "gpt2-xl",
-        "names": ["q", "v"],
-        "rank": 64,
-        "base": "int8",
-        "trained": "fp32",
-        "optimizer": "sgd",
-        "batch": 2,
-        "sequence": 512,
-        "checkpointing": False,
+def test_defaults_are_the_packages():
+    usual, code = call(
+        "lora-calculator",
+        """() => {
+          const W = LR.calculator, known = LR.data.architectures;
+          const set = { ...W.SETTINGS, model: "gpt2", rank: 4,
+            names: ["q", "v"] };
+          return [W.SETTINGS, W.python(known, set)];
+        }""",
+    )
+    assert (
+        usual.keys() == CHOICES.keys() == cost.Settings.__annotations__.keys()
+    )
+    assert code == 'cost.training_memory("gpt2", 4, "qv")'
+    assert cost.training_memory("gpt2", 4, "qv") == cost.training_memory(
+        "gpt2", 4, "qv", **usual
+    )
+
+
+def test_what_one_change_would_do(said):
+    by_words: dict[str, Any] = {
+        "double r": lambda s: {"rank": 2 * s["rank"]},
+        "a base in nf4": lambda s: {"base": "nf4"},
+        "a base in bf16": lambda s: {"base": "bf16"},
+        "Adam's memory in 8 bits": lambda s: {"optimizer": "adamw-8bit"},
+        "texts twice as long": lambda s: {"sequence": 2 * s["sequence"]},
+        "a fused loss": lambda s: {"loss": "fused"},
+        "gradient checkpointing": lambda s: {"checkpointing": True},
+        "keep all activations": lambda s: {"checkpointing": False},
     }
-    now = memory(**set_).total
-    expected = {
-        "double r": {"rank": 128},
-        "a base in nf4": {"base": "nf4"},
-        "a base in bf16": {"base": "bf16"},
-        "Adam's memory in 8 bits": {"optimizer": "adamw-8bit"},
-        "texts twice as long": {"sequence": 1024},
-        "gradient checkpointing": {"checkpointing": True},
-    }
-    shown = dict(calculator.evaluate(SET_AND_READ, set_)["moves"])
-    assert list(shown) == list(expected)
-    for words, change in expected.items():
-        by = (memory(**{**set_, **change}).total - now) / 1e9
-        sign = "−" if by < 0 else "+"
-        assert shown[words] == f"{sign}{abs(by):,.3f} GB"
+    seen = set()
+    for set_, got in said:
+        model, names, rank = (set_[k] for k in ("model", "names", "rank"))
+        now = cost.training_memory(model, rank, names, **settings(set_)).total
+        for words, by in got["changes"]:
+            seen.add(words)
+            change = by_words[words](set_)
+            assert any(set_[key] != value for key, value in change.items())
+            next_ = {**set_, **change}
+            total = cost.training_memory(
+                model, next_["rank"], names, **settings(next_)
+            ).total
+            assert by == total - now, (set_, words)
+    assert seen == by_words.keys()
 
 
-def test_the_guess(open_page):
-    element = opened(open_page, "lora-calculator")
-    total = cost.training_memory("llama-3-8b").total / 1e9
-    expect(element.locator(".ask label")).to_contain_text(f"{total:.0f} GB")
-    box, verdict = element.locator("#guess"), element.locator("#verdict")
-    element.locator("#model").select_option("gpt2")
-    box.fill("1001")
-    box.press("Enter")
-    expect(verdict).to_contain_text("from 0 to 1000 first")
-    box.fill("8")
-    box.press("Enter")
-    expect(verdict).to_contain_text("You said 8.")
-    for rank, base in ((16, "bf16"), (64, "bf16"), (16, "nf4")):
-        gb = cost.training_memory("llama-3-8b", rank, base=base).total / 1e9
-        expect(verdict).to_contain_text(f"{gb:.1f}")
-    expect(element.locator("#model")).to_have_value("llama-3-8b")
-
-
-def test_a_group_stays_a_group(open_page):
-    """From GPT-2's MLP to Llama's, which has one map more, and back."""
-    element = opened(open_page, "lora-calculator")
-    element.locator("#model").select_option("gpt2")
-    element.get_by_role("button", name="mlp", exact=True).click()
-
-    def on() -> set[str]:
-        boxes = element.locator("fieldset [type=checkbox]:checked").all()
-        return {box.get_attribute("name") for box in boxes}
-
-    assert on() == {"up", "down"}
-    element.locator("#model").select_option("llama-3-8b")
-    assert on() == {"gate", "up", "down"}
-    element.get_by_role("checkbox", name="up").uncheck()
-    element.locator("#model").select_option("gpt2")
-    assert on() == {"down"}
-
-
-def test_what_does_not_fit_is_named(open_page):
-    element = opened(open_page, "lora-calculator")
-    alert = element.locator("[role=alert]")
-    rank = element.get_by_role("spinbutton", name="r as a number")
-    for typed in ("0", "1025", "2.5", ""):
-        rank.fill(typed)
-        rank.blur()
-        expect(alert).to_have_text(
-            "r must be a whole number from 1 to 1024 for these maps."
-        )
-        expect(rank).to_have_value("16")
-    for name, most in (("texts in a batch", 512), ("tokens of each", 131072)):
-        box = element.get_by_role("spinbutton", name=name)
-        before = box.input_value()
-        box.fill(str(most + 1))
-        box.blur()
-        expect(alert).to_contain_text(f"whole number from 1 to {most:,}.")
-        expect(box).to_have_value(before)
-    element.get_by_role("button", name="qv").click()
-    expect(alert).to_be_empty()
-    element.get_by_role("checkbox", name="q").uncheck()
-    element.locator("[name=v]").click()
-    expect(alert).to_have_text("At least one map must have an adapter.")
-    expect(element.locator("[name=v]")).to_be_checked()
-
-
-def test_a_smaller_model_lowers_the_rank(open_page):
-    element = opened(open_page, "lora-calculator")
-    rank = element.get_by_role("spinbutton", name="r as a number")
-    rank.fill("1024")
-    rank.blur()
-    element.locator("#model").select_option("tiny-gpt")
-    expect(rank).to_have_value("128")
-    count = cost.adapter_parameters("tiny-gpt", 128)
-    expect(element.locator("#count")).to_have_text(f"{count:,}")
-
-
-def test_by_keyboard(open_page):
-    element = opened(open_page, "lora-calculator")
-    before = element.locator("#count").inner_text()
-    slider = element.locator("#slide")
-    slider.focus()
-    slider.press("ArrowRight")
-    slider.press("ArrowRight")
-    expect(slider).to_have_attribute("aria-valuetext", "r = 32")
-    assert element.locator("#count").inner_text() != before
-    slider.press("End")
-    expect(slider).to_have_attribute("aria-valuetext", "r = 1024")
-    element.locator("#base").focus()
-    element.locator("#base").press("End")
-    expect(element.locator("#base")).to_have_value("nf4")
-
-
-def test_the_bars_are_to_scale(open_page):
-    element = opened(open_page, "lora-calculator")
-    element.locator("#trained").select_option("bf16")
-    widths = element.evaluate("""e =>
-      [...e.shadowRoot.querySelectorAll("[role=img] .bar")].map(
-        (x) => [x.classList[1], x.getBBox().width])""")
-    full = cost.training_memory("llama-3-8b", trained="bf16")
-    unit = (widths[0][1] + 1) / full.weights
-    assert [part for part, _ in widths[:3]] == [*PARTS[:1], *PARTS[2:4]]
-    for part, width in widths[:3]:
-        # A gap of one pixel is left between the parts.
-        expected = getattr(full, part) * unit - 1
-        assert width == pytest.approx(expected, abs=0.1)
-    lora = cost.training_memory("llama-3-8b", 16, trained="bf16")
-    assert widths[3][0] == "weights"
-    assert widths[3][1] == pytest.approx(lora.weights * unit - 1, abs=0.1)
+def test_mistakes():
+    good = {"model": "gpt2", "rank": 4, "names": ["q", "v"]}
+    changes = [
+        {},
+        {"names": []},
+        {"rank": 0},
+        {"rank": 769},
+        {"rank": 2.5},
+        {"rank": None},
+        {"batch": 513},
+        {"gpus": 0},
+        {"sequence": 131073},
+        {"sequence": 1025},
+    ]
+    found = call(
+        "lora-calculator",
+        """(good, all) => all.map(change => LR.calculator.mistake(
+          LR.data.architectures, { ...LR.calculator.SETTINGS, ...good,
+            ...change }) ?? "")""",
+        good,
+        changes,
+    )
+    most = "r must be a whole number from 1 to 768 for these maps."
+    assert found == [
+        "",
+        "At least one map must have an adapter.",
+        *[most] * 4,
+        '"texts in a batch" must be a whole number from 1 to 512.',
+        '"GPUs" must be a whole number from 1 to 1,024.',
+        '"tokens of each" must be a whole number from 1 to 131,072.',
+        "gpt2 has learned 1,024 positions and takes no text of 1,025 tokens.",
+    ]

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import re
+from typing import Any
 
 import numpy as np
 import pytest
@@ -27,7 +28,7 @@ from pages import (
 from playwright.sync_api import Locator, expect
 from test_svd_image import tails
 
-from lorabook import data, linalg
+from lorabook import cost, data, linalg
 from lorabook.assets import assets_folder
 
 UPDATES = json.loads(
@@ -816,7 +817,7 @@ def test_alpha_lr_guess_and_presets(open_page):
     frames(element)
     assert text(element, "same").startswith("≠")
     expect(element.locator(".key-rows tbody th").first).to_contain_text(
-        "ηA/σ²"
+        "ηA/ω²"
     )
     for name, right in (
         ("nothing else", False),
@@ -949,3 +950,153 @@ def test_gradient_rank_draws_its_numbers(open_page):
         rank = {"body": 16, "dash": 3, "dots": 2}[kind]
         # One more point where it falls to zero.
         assert d.count("L") + 1 == rank + (rank < 16)
+
+
+# ---- lora-calculator --------------------------------------------------------
+
+
+def gigabytes(r: int | None, **settings: Any) -> str:
+    """Return a peak as the calculator writes it."""
+    model = settings.pop("model", "llama-3-8b")
+    targets = settings.pop("targets", "all-linear")
+    total = cost.training_memory(model, r, targets, **settings).total
+    return f"{total / 1e9:,.3f}"
+
+
+def adapted(element: Locator) -> set[str | None]:
+    """Return the maps that have an adapter."""
+    boxes = element.locator("fieldset [type=checkbox]:checked").all()
+    return {box.get_attribute("name") for box in boxes}
+
+
+def test_lora_calculator_and_its_guess(open_page):
+    element = opened(open_page, "lora-calculator")
+    full = cost.training_memory("llama-3-8b").total / 1e9
+    expect(element.locator(".ask label")).to_contain_text(f"{full:.0f} GB")
+    element.locator("#model").select_option("gpt2")
+    expect(guess(element, 10_001)).to_contain_text("from 0 to 10000 first")
+    verdict = guess(element, 8)
+    expect(verdict).to_contain_text("You said 8.")
+    for r, base in ((16, "bf16"), (64, "bf16"), (16, "nf4")):
+        gb = cost.training_memory("llama-3-8b", r, base=base).total / 1e9
+        expect(verdict).to_contain_text(f"{gb:.1f}")
+    expect(element.locator("#model")).to_have_value("llama-3-8b")
+    # The picture is to scale, but for a gap of one pixel.
+    widths = element.evaluate("""e =>
+      [...e.shadowRoot.querySelectorAll("[role=img] .bar")].map(
+        x => [x.classList[1], x.getBBox().width])""")
+    assert [name for name, _ in widths] == [
+        *("weights", "gradients", "optimizer"),
+        *("weights", "adapter", "optimizer"),
+    ]
+    unit = (widths[0][1] + 1) / cost.training_memory("llama-3-8b").weights
+    for k, r in ((2, None), (3, 16)):
+        memory = cost.training_memory("llama-3-8b", r)
+        expected = getattr(memory, widths[k][0]) * unit - 1
+        assert widths[k][1] == pytest.approx(expected, abs=0.1)
+
+
+def test_lora_calculator_by_keyboard(open_page):
+    element = answered(open_page, "lora-calculator")
+    press(element.locator("#rank"), "ArrowRight", "ArrowRight")
+    expect(element.locator("#rank")).to_have_attribute(
+        "aria-valuetext", "r = 32"
+    )
+    assert text(element, "lora-total") == gigabytes(32)
+    press(element.locator("#base"), "End")
+    expect(element.locator("#base")).to_have_value("nf4")
+    assert text(element, "lora-total") == gigabytes(32, base="nf4")
+    press(element.locator("#prepared"), "Space")
+    settings = {"base": "nf4", "prepared": False}
+    assert text(element, "lora-total") == gigabytes(32, **settings)
+    press(element.locator("#rank"), "End")
+    expect(element.locator("#rank")).to_have_attribute(
+        "aria-valuetext", "r = 1024"
+    )
+
+
+# A value for each control that is not its default.
+OTHERS = {
+    "base": "int8",
+    "trained": "bf16",
+    "optimizer": "adamw-8bit",
+    "loss": "held",
+    "sharding": "fsdp",
+    "batch": 3,
+    "sequence": 77,
+    "accumulation": 2,
+    "gpus": 4,
+    "checkpointing": False,
+    "autocast": False,
+    "dropout": True,
+    "prepared": False,
+    "double_quantisation": True,
+}
+
+
+def test_lora_calculator_has_every_setting(open_page):
+    """Each control moves what the package says that it moves."""
+    assert OTHERS.keys() == cost.Settings.__annotations__.keys()
+    element = answered(open_page, "lora-calculator")
+    settings: dict[str, Any] = {}
+    for name, value in OTHERS.items():
+        control = element.locator(f"#{name}")
+        if isinstance(value, bool):
+            control.set_checked(value)
+        elif isinstance(value, str):
+            control.select_option(value)
+        else:
+            control.fill(str(value))
+            control.blur()
+        settings[name] = value
+        assert text(element, "lora-total") == gigabytes(16, **settings), name
+        assert text(element, "full-total") == gigabytes(None, **settings), name
+    code = element.locator("#code").inner_text()
+    found = eval(code, {"cost": cost})
+    assert f"{found.total / 1e9:,.3f}" == gigabytes(16, **settings)
+    element.get_by_role("radio", name="bytes", exact=True).check()
+    assert text(element, "lora-total") == f"{found.total:,}"
+
+
+def test_lora_calculator_keeps_a_group(open_page):
+    """From GPT-2's MLP to Llama's, which has one map more, and back."""
+    element = answered(open_page, "lora-calculator")
+    element.locator("#model").select_option("gpt2")
+    element.get_by_role("button", name="mlp", exact=True).click()
+    assert adapted(element) == {"up", "down"}
+    element.locator("#model").select_option("llama-3-8b")
+    assert adapted(element) == {"gate", "up", "down"}
+    element.locator("[name=up]").uncheck()
+    element.locator("#model").select_option("gpt2")
+    assert adapted(element) == {"down"}
+    # A smaller model lowers the rank, and its positions shorten the text.
+    rank = element.get_by_role("spinbutton", name="r as a number")
+    rank.fill("768")
+    rank.blur()
+    element.locator("#model").select_option("tiny-gpt")
+    expect(rank).to_have_value("128")
+    expect(element.locator("#sequence")).to_have_value("128")
+
+
+def test_lora_calculator_names_what_does_not_fit(open_page):
+    element = answered(open_page, "lora-calculator")
+    alert = element.locator("[role=alert]")
+    rank = element.get_by_role("spinbutton", name="r as a number")
+    for typed in ("0", "1025", "2.5", ""):
+        rank.fill(typed)
+        rank.blur()
+        expect(alert).to_have_text(
+            "r must be a whole number from 1 to 1024 for these maps."
+        )
+        expect(rank).to_have_value("16")
+    batch = element.locator("#batch")
+    batch.fill("513")
+    batch.blur()
+    expect(alert).to_contain_text('"texts in a batch" must be')
+    expect(batch).to_have_value("1")
+    element.get_by_role("button", name="qv").click()
+    expect(alert).to_be_empty()
+    element.locator("[name=q]").uncheck()
+    element.locator("[name=v]").click()
+    expect(alert).to_have_text("At least one map must have an adapter.")
+    expect(element.locator("[name=v]")).to_be_checked()

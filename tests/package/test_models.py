@@ -246,6 +246,17 @@ PUBLISHED = {
     "roberta-base": lambda: roberta(768, 12, 12),
     "roberta-large": lambda: roberta(1024, 24, 16),
     "deberta-v2-xxlarge": deberta,
+    "smollm2-135m": lambda: LlamaForCausalLM(
+        LlamaConfig(
+            hidden_size=576,
+            num_hidden_layers=30,
+            num_attention_heads=9,
+            num_key_value_heads=3,
+            intermediate_size=1536,
+            vocab_size=49152,
+            tie_word_embeddings=True,
+        )
+    ),
     "llama-2-7b": of_llama(4096, 32, 32, 32, 11008, 32000),
     "llama-2-13b": of_llama(5120, 40, 40, 40, 13824, 32000),
     "llama-2-70b": of_llama(8192, 80, 64, 8, 28672, 32000),

@@ -403,6 +403,7 @@ def test_complex_products_are_refused(dtype: torch.dtype) -> None:
             count_flops(work)
 
 
+@pytest.mark.filterwarnings("ignore:The PyTorch API of nested tensors")
 def test_entries_may_be_complex_or_ragged() -> None:
     """Only what multiplies and adds has to be known."""
     M = A.cfloat()

@@ -313,6 +313,58 @@ def test_changed_cell_executes_its_chapter_alone(book: Book) -> None:
     assert written(before, book.times()) == ["alpha"]
 
 
+# Other random numbers --------------------------------------------------------
+
+
+def reseed(book: Book, *arguments: str) -> tuple[int, str]:
+    """Execute chapters with shifted seeds."""
+    return book.run(sys.executable, "tools/reseed.py", *arguments)
+
+
+def test_every_claim_that_a_shift_breaks_is_named(book: Book) -> None:
+    seed = 'import os\nseed = os.environ["LORABOOK_SEED"]'
+    first, second = 'x = 1\nassert seed != "7", "luck"', "assert seed < '8'"
+    more = CELL.format(name="alpha").split("\n", 1)[1].rsplit("```", 1)[0]
+    book.chapter("alpha", seed, first, second, more)
+    before, shown = book.runs(), book.shown()
+    status, output = reseed(book, "--shifts", "0 7 9", "--jobs", "2")
+    assert status == 1
+    found = re.sub(r"\(\d+ s\)", "(1 s)", output)
+    for line in (
+        "alpha +0: all of it holds (1 s)",
+        "alpha +7: 1 FAILED (1 s)\n    "
+        'cell 2: assert seed != "7", "luck" (AssertionError: luck)\n',
+        "alpha +9: 1 FAILED (1 s)\n    "
+        "cell 3: assert seed < '8' (AssertionError)\n",
+        "beta +9: all of it holds (1 s)",
+        "2 of 6 runs failed",
+    ):
+        assert line in found
+    # It goes on behind a failure, and shows nothing of it.
+    assert book.runs() - before == {"alpha": 3, "beta": 3}
+    assert book.shown() == shown
+
+    # What has not changed since does not run again, and is told again.
+    status, again = reseed(book, "alpha", "--shifts", "0 7")
+    assert status == 1
+    assert "alpha +7: 1 FAILED" in again
+    assert "as found before" in again
+    assert book.runs() - before == {"alpha": 3, "beta": 3}
+    book.edit("chapters/alpha.md", 'seed != "7"', 'seed != "6"')
+    status, output = reseed(book, "alpha", "--shifts", "0 7")
+    assert status == 0, output
+    assert book.runs() - before == {"alpha": 5, "beta": 3}
+
+
+def test_shifts_are_whole_numbers_of_known_chapters(book: Book) -> None:
+    for shifts in ("", "-1", "1.5", "1,2"):
+        status, output = reseed(book, f"--shifts={shifts}")
+        assert (status, "--shifts needs whole" in output) == (1, True)
+    status, output = reseed(book, "gamma")
+    assert (status, "There is no chapter 'gamma'" in output) == (1, True)
+    assert book.runs() == {"alpha": 1, "beta": 1}
+
+
 # What a result depends on ----------------------------------------------------
 
 MODULES = {

@@ -189,7 +189,14 @@ from myst_nb import glue
 glue("share", 5, display=False)
 ```
 """
-CARDS = "# Cards\n\n```{cards}\n```\n"
+CARDS = """\
+# Cards
+
+All in {minutes}`all`, proofs: {minutes}`unfolded one`.
+
+```{cards}
+```
+"""
 QUESTIONS = """\
 # Questions
 
@@ -379,6 +386,16 @@ def test_cards_are_copied_with_their_links(book: Path) -> None:
     assert card
     links = [str(x["href"]) for x in card.find_all("a")]
     assert links == ["one.html", "one.html#thm-one"]
+
+
+def test_the_times_of_chapters_add_up(book: Path, tmp_path: Path) -> None:
+    assert "All in 5 min, proofs: 5 min." in said(page(book, "cards").body)
+    copy = Path(shutil.copytree(book, tmp_path / "book"))
+    longer = ONE.replace("A paragraph.", "A long one." + " More." * 13_000)
+    cards = CARDS.replace("unfolded one", "unfolded two")
+    complaint = build(copy, one=longer, cards=cards)
+    assert "cards.md:3: WARNING: 'two' is no chapter" in complaint
+    assert "All in 1 h 5 min," in said(page(copy, "cards").body)
 
 
 def test_questions_are_answered(book: Path) -> None:

@@ -3,9 +3,13 @@
 from __future__ import annotations
 
 import io
+import re
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
 
 import cuts
+import fonts
 import pytest
 import slim
 import tinycss2
@@ -13,6 +17,7 @@ from fontTools.ttLib import TTFont
 from hypothesis import given
 from hypothesis import strategies as st
 
+ROOT = Path(__file__).resolve().parents[2]
 NAMES = {"a", "b", "ab", "c-d"}
 
 
@@ -115,6 +120,33 @@ def test_a_font_has_what_was_asked_for() -> None:
     assert characters(cuts.cut_font(font, "\uf0f3x")) >= {0xF0F3}
     assert 0xF071 not in characters(cuts.cut_font(font, "\uf0f3"))
     assert 0xF071 in characters(cuts.cut_font(font, None))
+
+
+def test_the_text_fonts_draw_what_the_pages_show(tmp_path: Path) -> None:
+    site = tmp_path / "html"
+    (site / "_static/explorables").mkdir(parents=True)
+    (site / "index.html").write_text("<p>LoRA é</p>", encoding="utf8")
+    script = site / "_static/explorables/x.js"
+    script.write_text('"≤ 漢"', encoding="utf8")
+    app: Any = SimpleNamespace(
+        outdir=site, builder=SimpleNamespace(format="html")
+    )
+    fonts.write(app, None)
+    folder = site / "_static/fonts"
+    style = (ROOT / "assets/book.css").read_text(encoding="utf8")
+    named = re.findall(r'url\("fonts/(.*?)"\)', style)
+    assert sorted(named) == sorted(x.name for x in folder.glob("*.woff2"))
+    for name in named:
+        with TTFont(folder / name) as font:
+            drawn = {chr(x) for x in font.getBestCmap()}
+            named_so = [x for x in font["name"].names if x.nameID in (1, 4, 6)]
+        assert drawn >= set("LoRA é≤")
+        assert not drawn & set("Bx漢")
+        # Whoever changes these fonts may not use their names.
+        assert named_so == []
+    for licence in folder.glob("*.txt"):
+        assert "SIL OPEN FONT LICENSE" in licence.read_text("utf8").upper()
+    assert len(list(folder.glob("*.txt"))) == 2
 
 
 def characters(font: bytes) -> set[int]:
