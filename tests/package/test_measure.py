@@ -122,6 +122,17 @@ def x_of(n: int, d: int) -> torch.Tensor:
     return torch.ones(n, d, requires_grad=True)
 
 
+@pytest.mark.parametrize("enabled", [True, False])
+def test_the_fast_paths_of_attention_are_left_as_they_were(enabled):
+    was = torch.backends.mha.get_fastpath_enabled()
+    torch.backends.mha.set_fastpath_enabled(enabled)
+    try:
+        count_flops(torch.mm, torch.ones(2, 2), torch.ones(2, 2))
+        assert torch.backends.mha.get_fastpath_enabled() is enabled
+    finally:
+        torch.backends.mha.set_fastpath_enabled(was)
+
+
 @pytest.mark.parametrize(
     "wrap", [lambda net: net, lambda net: lambda x: net(x)]
 )
