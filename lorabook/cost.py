@@ -884,8 +884,9 @@ def _in_backward(run: _Run) -> list[Memory]:
         activations=tokens * _kept(run),
         temporary=block + held,
     )
-    # The embedding's gradient comes last. Where it is the head's too, it is
-    # added to what is there.
+    # The embedding's gradient comes last. Where it is the head's too, both are
+    # added: in place if the head's is that of autocast's copy.
+    added = (1 if _head_copy(run) else 2) if sizes.tied else 0
     first = _at(
         run,
         copies=one,
@@ -900,7 +901,7 @@ def _in_backward(run: _Run) -> list[Memory]:
         gathered=True,
         gradients=gradients,
         activations=0,
-        temporary=held + (head if sizes.tied or accumulated else 0),
+        temporary=held + head * (added + bool(accumulated)),
     )
     return [last, first, end]
 

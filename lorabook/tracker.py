@@ -24,7 +24,9 @@ class Tracker(TorchDispatchMode):  # type: ignore[no-untyped-call]
     A storage counts once, however many views it has, from the operation that
     makes it until it is freed. One that is there already when an operation
     first takes it counts from the beginning. What a kernel allocates for
-    itself is not seen, nor that an allocator rounds up.
+    itself is not seen, nor that an allocator rounds up. Where a weight is used
+    twice, autograd may add its two gradients in place, but not in here: then
+    the peak is too high by one of them.
 
     Attributes
     ----------

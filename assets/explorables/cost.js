@@ -194,12 +194,13 @@
       if (f.quantised)
         block += 2 * Math.max(...Object.values(m.linears).map(product));
       const one = Math.floor(copies / layers);
+      const added = m.tied ? (headCopy ? 1 : 2) : 0;
       const backward = [
         at(set.checkpointing ? one : copies, grown || head, tokens * kept,
           block + held),
         at(one, grown || n * number - (m.tied ? 0 : head), tokens * first,
           block + held),
-        at(0, n * number, 0, held + (m.tied || grown ? head : 0))];
+        at(0, n * number, 0, held + head * (added + (grown ? 1 : 0)))];
 
       const large = r === null
         ? Math.max(C.head(m), ...Object.values(m.linears).map(product))

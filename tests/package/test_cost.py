@@ -144,6 +144,22 @@ def test_maps_in_int8_keep_what_they_read() -> None:
         assert kept("int8", targets) - kept("nf4", targets) == 2 * read
 
 
+def test_a_block_unpacks_a_quantised_map() -> None:
+    """The largest, on top of what a block holds without."""
+    plain, packed = (
+        cost.moments(
+            "llama-3-8b",
+            8,
+            base=base,
+            trained="bf16",
+            autocast=False,
+            prepared=False,
+        )["backward"]
+        for base in ("bf16", "nf4")
+    )
+    assert packed.temporary - plain.temporary == 2 * 4096 * 14336
+
+
 def test_one_tensor_at_a_time_needs_room_for_the_largest() -> None:
     for model, r, largest in (
         ("gpt2", None, 50257 * 768),
@@ -574,6 +590,8 @@ def test_a_fused_map_gets_one_adapter_and_both_counts_are_said(capsys):
     assert "each by itself: 2,654,208" in text
     # Only two of the three are no fused map: each gets its own.
     assert cost.adapter_parameters("gpt2", 16, "qv") == 12 * 2 * 16 * 1536
+    square = (768, 768)
+    assert cost.adapted_maps("gpt2", "qv") == {"q": square, "v": square}
     apart = replace(ARCHITECTURES["gpt2"], fused=())
     assert cost.adapter_parameters(apart, 16) == 2_654_208
 

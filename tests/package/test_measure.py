@@ -122,6 +122,17 @@ def x_of(n: int, d: int) -> torch.Tensor:
     return torch.ones(n, d, requires_grad=True)
 
 
+@pytest.mark.parametrize("enabled", [True, False])
+def test_the_fast_paths_of_attention_are_left_as_they_were(enabled):
+    was = torch.backends.mha.get_fastpath_enabled()
+    torch.backends.mha.set_fastpath_enabled(enabled)
+    try:
+        count_flops(torch.mm, torch.ones(2, 2), torch.ones(2, 2))
+        assert torch.backends.mha.get_fastpath_enabled() is enabled
+    finally:
+        torch.backends.mha.set_fastpath_enabled(was)
+
+
 @pytest.mark.parametrize(
     "wrap", [lambda net: net, lambda net: lambda x: net(x)]
 )
@@ -234,6 +245,15 @@ def test_what_a_custom_function_keeps_by_itself_counts() -> None:
     )
     W = nn.Parameter(torch.ones(10, 8))
     assert saved_bytes(lambda: Keeps.apply(W)) == expected - 320
+
+
+def test_what_many_paths_lead_to_is_looked_at_once() -> None:
+    """Along a residual stream they double with every block."""
+    y = Keeps.apply(x_of(10, 8))
+    for _ in range(10):
+        y = y + y.sin()
+    # What the function keeps: x, its exponential, and the sum.
+    assert len(list(measure._kept_by_contexts(y))) == 3
 
 
 def test_a_backward_pass_inside_is_refused() -> None:

@@ -11,6 +11,7 @@ from collections.abc import Callable, Iterator
 from contextlib import nullcontext
 from dataclasses import replace
 from functools import partial
+from itertools import accumulate, cycle
 from typing import Any
 
 import pytest
@@ -19,6 +20,7 @@ from peft import LoraConfig, get_peft_model
 from peft.helpers import disable_input_dtype_casting
 from torch import Tensor, nn
 from torch.nn import functional as F
+from torch.profiler import ProfilerActivity, profile
 from transformers import (
     AttentionInterface,
     AutoConfig,
@@ -261,6 +263,8 @@ SHAPES = {
     "block": (64, 8, 64),  # vocabulary, batch, sequence
     "loss": (4096, 4, 64),
     "step": (512, 1, 16),
+    "words": (4096, 1, 8),  # the head's gradients
+    "both": (1000, 1, 64),  # one of them, and a block
 }
 PURE = {"trained": "bf16", "autocast": False}
 FULL = [
@@ -295,8 +299,19 @@ QLORA = [
 ]
 
 
+SGD = {"trained": "fp32", "optimizer": "sgd"}
+# Where a part of the sum decides that is small elsewhere.
+DECISIVE: list[tuple[str, int | None, str, dict[str, Any]]] = [
+    ("llama", 4, "block", LORA[3]),
+    ("llama", 4, "block", QLORA[0]),
+    ("gpt2", None, "words", {**SGD, "autocast": False}),
+    ("gpt2", None, "both", {**SGD, "autocast": False}),
+    ("llama", None, "words", {**SGD, "autocast": False, "accumulation": 2}),
+]
+
+
 def every_setting() -> Iterator[Any]:
-    """Give each setting one of the three shapes, in turn."""
+    """Give each setting one of the first three shapes, in turn."""
     found: list[tuple[str, int | None, str, dict[str, Any]]] = []
     for kind in SMALL:
         found += [(kind, None, "all-linear", s) for s in FULL]
@@ -305,8 +320,12 @@ def every_setting() -> Iterator[Any]:
     found += [("llama", 4, "qv", s) for s in (LORA[0], LORA[1], QLORA[0])]
     found += [("llama", 4, "mlp", LORA[0]), ("llama", 4, "attention", PURE)]
     found += [("gpt2", 4, "mlp", LORA[0]), ("gpt2", 4, "q,k,v", LORA[1])]
-    for i, (kind, r, targets, settings) in enumerate(found):
-        shape = list(SHAPES)[i % len(SHAPES)]
+    shapes = cycle(("block", "loss", "step"))
+    all_ = [(*each, next(shapes)) for each in found]
+    all_ += [
+        (kind, r, "all-linear", s, shape) for kind, r, shape, s in DECISIVE
+    ]
+    for kind, r, targets, settings, shape in all_:
         words = ", ".join(f"{k}={v}" for k, v in settings.items())
         yield pytest.param(
             kind,
@@ -344,6 +363,34 @@ def test_the_peak_of_a_small_model(kind, r, targets, shape, settings):
         **settings,
     )
     assert expected == pytest.approx(found, rel=0.05)
+
+
+@pytest.mark.parametrize("accumulation", [1, 2])
+@pytest.mark.parametrize("autocast", [True, False])
+def test_the_gradients_of_a_tied_head(autocast, accumulation) -> None:
+    """What is allocated, from PyTorch's profiler: it lets autograd be.
+
+    A tracker keeps autograd from adding the two in place.
+    """
+    settings = {**SGD, "autocast": autocast, "accumulation": accumulation}
+    config = config_of("gpt2", 3, 4096)
+    model = built(config, None, "all-linear", **settings)
+    step = stepper(model, 1, 2, **settings)
+    step()
+    with profile(
+        activities=[ProfilerActivity.CPU], profile_memory=True
+    ) as profiler:
+        step()
+    events = profiler.profiler.kineto_results.events()
+    found = [e for e in events if e.name() == "[memory]"]
+    found.sort(key=lambda e: e.start_ns())
+    peak = max(accumulate(e.nbytes() for e in found))
+    weights = sum(p.nbytes for p in model.parameters())
+    sizes = from_config(config.to_dict())
+    expected = cost.moments(sizes, batch=1, sequence=2, **settings)
+    assert expected["backward"].total == pytest.approx(
+        weights + peak, rel=1e-3
+    )
 
 
 # What blocks save, to the byte ----------------------------------------------
