@@ -455,7 +455,10 @@ def train_many(
     steps = batches.shape[1]
     for t in range(steps):
         found = gradients(moving, frozen, buffers, batches[:, t])
-        fine = [g.isfinite().flatten(1).all(dim=1) for g in found.values()]
+        # The new axis is for numbers, which have none but the networks'.
+        fine = [
+            g[:, None].isfinite().flatten(1).all(dim=1) for g in found.values()
+        ]
         if not all(bool(x.all()) for x in fine):
             i = int(torch.stack(fine).all(dim=0).logical_not().nonzero()[0])
             raise FloatingPointError(

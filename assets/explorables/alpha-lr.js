@@ -169,8 +169,8 @@
       for (const name in shared) this.check(name, shared[name]);
       const sgd = shared.optimizer === "sgd";
       const names = { scale: ["scale", `s = ${SCALINGS[shared.scaling]}`],
-        first: ["pace of A,", ["η", h("sub", {}, "A"), sgd ? "/σ²" : "/σ"]],
-        second: ["pace of ΔW,", [sgd ? "s²σ²η" : "sση", h("sub", {}, "B")]],
+        first: ["pace of A,", ["η", h("sub", {}, "A"), sgd ? "/ω²" : "/ω"]],
+        second: ["pace of ΔW,", [sgd ? "s²ω²η" : "sωη", h("sub", {}, "B")]],
         along: ["first step,", "along −G"], size: ["first step,", "size"],
         loss: ["at the end,", "loss"], end: ["at the end,", "size"] };
       const rows = P.rows(yours, hers, shared, one, two);

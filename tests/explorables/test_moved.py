@@ -817,7 +817,7 @@ def test_alpha_lr_guess_and_presets(open_page):
     frames(element)
     assert text(element, "same").startswith("≠")
     expect(element.locator(".key-rows tbody th").first).to_contain_text(
-        "ηA/σ²"
+        "ηA/ω²"
     )
     for name, right in (
         ("nothing else", False),

@@ -168,6 +168,20 @@ def test_a_derived_weight_can_be_extracted_from(derive: Derive) -> None:
     assert_close(x @ weight.T + tuned.bias, tuned(x))
 
 
+@derived
+def test_a_weight_that_has_moved_is_extracted_as_it_is_now(
+    derive: Derive,
+) -> None:
+    """Pruning and the old hooks leave that of the last call lying about."""
+    base, tuned = derive(linear()).eval(), derive(linear()).eval()
+    with torch.no_grad():
+        for p in (*base.parameters(), *tuned.parameters()):
+            p.add_(torch.randn_like(p))
+    layer = extract_lora(base, tuned, 5, 2.0)
+    x = torch.randn(3, 7, dtype=F64)
+    assert_close(layer(x) - base.bias, tuned(x) - tuned.bias)
+
+
 def test_a_derived_layer_in_a_model_can_be_copied_and_merged() -> None:
     model = nn.Sequential(
         pruned_twice(linear()), own(nn.Linear(5, 5).double())

@@ -112,6 +112,7 @@ def test_the_texts_are_written_with_their_provenance(tmp_path, run) -> None:
 # The checkpoint -------------------------------------------------------------
 
 
+@pytest.mark.training
 def test_the_checkpoint_has_the_loss_it_claims() -> None:
     model = models.load_tiny_gpt()
     about = data.results("tiny_gpt", folder="checkpoints")
@@ -150,6 +151,7 @@ def test_another_checkpoint_is_refused(tmp_path, monkeypatch) -> None:
         models.load_tiny_gpt()
 
 
+@pytest.mark.training
 def test_a_short_run_of_the_script(tmp_path, run) -> None:
     """It learns, repeats itself bit for bit, and describes what it wrote."""
     found = []
@@ -179,6 +181,7 @@ def test_a_short_run_of_the_script(tmp_path, run) -> None:
 # The adaptations ------------------------------------------------------------
 
 
+@pytest.mark.training
 def test_a_cut_off_adaptation_goes_on(tmp_path, run, capsys) -> None:
     """Runs that are in the file are kept, and the others are added."""
     file = tmp_path / "found.json"
@@ -310,6 +313,7 @@ def test_a_cut_is_the_best_of_its_rank(spectra_script) -> None:
     assert not zero.any()
 
 
+@pytest.mark.training
 def test_a_short_run_takes_updates_apart(tmp_path, run) -> None:
     file = tmp_path / "found.json"
     options = ("--steps", 2, "--bytes", 2048, "--out", file)

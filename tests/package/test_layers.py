@@ -508,6 +508,37 @@ def test_factors_beside_16_bits_are_float32(
 
 
 @every_kind
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16])
+def test_the_sum_beside_16_bits_is_rounded_once(
+    case: Case, dtype: torch.dtype
+) -> None:
+    layer = case.trained(dtype=dtype)
+    x = case.input(dtype)
+    y, update = layer.base(x), layer.update(x)
+    assert update.dtype == torch.float32
+    assert torch.equal(layer(x), (y.float() + update).to(dtype))
+    W, delta = layer.base.weight, layer.delta_weight()
+    for found in (layer.weight, layer.merge().weight):
+        assert torch.equal(found, (W.float() + delta).to(dtype))
+
+
+@pytest.mark.parametrize("name", ["linear", "conv1d", "conv2d", "fused"])
+def test_dropout_scales_in_the_dtype_of_the_products(name: str) -> None:
+    """In 16 bits it would round; a float32 copy would be cast again."""
+    case = CASES[name]
+    layer = case.new(dtype=torch.bfloat16, dropout=0.5)
+    seen = []
+    layer.dropout.register_forward_pre_hook(
+        lambda _, args: seen.append(args[0].dtype)
+    )
+    x = case.input(torch.bfloat16)
+    layer(x)
+    with torch.autocast("cpu", torch.bfloat16):
+        layer(x)
+    assert seen == [torch.float32, torch.bfloat16]
+
+
+@every_kind
 @pytest.mark.parametrize("alpha", [1e-6, 1e6])
 def test_nothing_of_the_update_vanishes_in_float16(
     case: Case, alpha: float

@@ -247,6 +247,15 @@ def test_what_a_custom_function_keeps_by_itself_counts() -> None:
     assert saved_bytes(lambda: Keeps.apply(W)) == expected - 320
 
 
+def test_what_many_paths_lead_to_is_looked_at_once() -> None:
+    """Along a residual stream they double with every block."""
+    y = Keeps.apply(x_of(10, 8))
+    for _ in range(10):
+        y = y + y.sin()
+    # What the function keeps: x, its exponential, and the sum.
+    assert len(list(measure._kept_by_contexts(y))) == 3
+
+
 def test_a_backward_pass_inside_is_refused() -> None:
     x = x_of(10, 8)
     with pytest.raises(ValueError, match="ran a backward pass"):

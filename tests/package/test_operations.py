@@ -292,6 +292,20 @@ def test_the_fast_path_of_an_encoder_hides_nothing(grad: bool) -> None:
     assert torch.backends.mha.get_fastpath_enabled() == was
 
 
+@pytest.mark.parametrize("fast", [True, False])
+def test_the_fast_path_is_afterwards_as_before(fast: bool) -> None:
+    was = torch.backends.mha.get_fastpath_enabled()
+    torch.backends.mha.set_fastpath_enabled(fast)
+    try:
+        count_flops(torch.matmul, t(2, 2), t(2, 2))
+        assert torch.backends.mha.get_fastpath_enabled() == fast
+        with pytest.raises(ZeroDivisionError):
+            count_flops(lambda: 1 / 0)
+        assert torch.backends.mha.get_fastpath_enabled() == fast
+    finally:
+        torch.backends.mha.set_fastpath_enabled(was)
+
+
 # Convolutions
 
 

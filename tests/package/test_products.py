@@ -182,6 +182,18 @@ def test_with_dropout_the_branches_see_different_inputs() -> None:
     assert not torch.allclose(layer(MANY), calm)
 
 
+def test_the_mode_of_dropout_itself_decides() -> None:
+    """Awake in a model in eval mode, it shows how the outputs scatter."""
+    layer = trained(6, 5, dropout=0.5).eval()
+    calm = layer(MANY)
+    layer.dropout.train()
+    assert not taken(layer, MANY)
+    assert not torch.allclose(layer(MANY), calm)
+    layer.train().dropout.eval()
+    assert taken(layer, MANY)
+    assert_close(layer(MANY), calm)
+
+
 @pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16])
 def test_in_16_bits_the_sum_would_round_the_update_away(
     dtype: torch.dtype,

@@ -428,6 +428,23 @@ def test_many_networks_end_where_each_would_alone(adapted):
             assert p.grad is None
 
 
+def test_a_parameter_may_be_a_single_number():
+    class Scaled(torch.nn.Linear):
+        def __init__(self):
+            super().__init__(5, 3, dtype=torch.float64)
+            self.s = torch.nn.Parameter(torch.ones((), dtype=torch.float64))
+
+        def forward(self, x):
+            return self.s * super().forward(x)
+
+    _, X, y, batches = small_nets(2)
+    nets = [Scaled(), Scaled()]
+    train_many(nets, X, y, batches[:, :1], torch.tensor([0.1, 0.2]))
+    moved = torch.stack([(net.s - 1).abs().detach() for net in nets])
+    # Adam's first step is as long as the rate.
+    torch.testing.assert_close(moved, moved.new_tensor([0.1, 0.2]))
+
+
 def test_one_factor_may_be_faster():
     nets, X, y, batches = small_nets(2, adapted=True)
     torch.nn.init.normal_(nets[0][0].B)
