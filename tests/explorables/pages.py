@@ -29,7 +29,8 @@ def build(folder: Path, pages: dict[str, str], theme: str = "basic") -> str:
     (folder / "conf.py").write_text(
         "import sys\n"
         f"sys.path.insert(0, {str(ROOT / 'extensions')!r})\n"
-        "extensions = ['myst_parser', 'explorables']\n"
+        # The style asks for the book's fonts.
+        "extensions = ['myst_parser', 'explorables', 'fonts']\n"
         f"html_theme = {theme!r}\n"
         "html_context = {'default_mode': 'auto'}\n"
         f"html_static_path = [{str(assets_folder())!r}]\n"

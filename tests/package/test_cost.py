@@ -298,6 +298,24 @@ def test_gradients_exist_at_the_loss_if_they_are_accumulated() -> None:
         assert found["step"].gradients == 4 * count
 
 
+def test_the_loss_comes_beside_what_the_head_has_read() -> None:
+    d, vocabulary = 4096, 128256
+    for base, number in (("bf16", 2), ("nf4", 4)):
+        found = cost.moments("llama-3-8b", 16, base=base)["loss"]
+        assert found.temporary == 1024 * (12 * vocabulary + number * d)
+
+
+def test_a_tied_head_has_its_gradient_from_the_beginning() -> None:
+    """An embedding of its own has none until the first block is done."""
+    settings = {"trained": "bf16", "autocast": False, "optimizer": "sgd"}
+    tied = ARCHITECTURES["gpt2"]
+    apart = replace(tied, tied=False)
+    for sizes, missing in ((tied, 0), (apart, tied.head_parameters)):
+        found = cost.moments(sizes, batch=4, sequence=1024, **settings)
+        expected = 2 * (tied.parameters - missing)
+        assert found["backward"].gradients == expected
+
+
 def test_what_each_of_several_gpus_holds() -> None:
     sizes = ARCHITECTURES["llama-3-8b"]
     one = cost.moments(sizes, trained="bf16", autocast=False)["step"]

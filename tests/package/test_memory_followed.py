@@ -264,7 +264,6 @@ SHAPES = {
     "loss": (4096, 4, 64),
     "step": (512, 1, 16),
     "words": (4096, 1, 8),  # the head's gradients
-    "both": (1000, 1, 64),  # one of them, and a block
 }
 PURE = {"trained": "bf16", "autocast": False}
 FULL = [
@@ -305,7 +304,6 @@ DECISIVE: list[tuple[str, int | None, str, dict[str, Any]]] = [
     ("llama", 4, "block", LORA[3]),
     ("llama", 4, "block", QLORA[0]),
     ("gpt2", None, "words", {**SGD, "autocast": False}),
-    ("gpt2", None, "both", {**SGD, "autocast": False}),
     ("llama", None, "words", {**SGD, "autocast": False, "accumulation": 2}),
 ]
 
