@@ -191,6 +191,14 @@ def test_what_is_not_there_is_said(targets: object, message: str) -> None:
         find(tiny(), targets)
 
 
+def test_a_name_that_begins_as_another_is_no_part_of_that_layer() -> None:
+    names = ["fc", "fc2", "fc2_out"]
+    model = nn.ModuleDict({n: nn.Linear(4, 4) for n in names})
+    assert list(find(model, "all-linear")) == names
+    inject(model, 2, 4.0, "fc")
+    assert list(find(model, "all-linear")) == names[1:]
+
+
 def small_models() -> Iterator[nn.Module]:
     small = dict(vocab_size=32, num_hidden_layers=2, num_attention_heads=2)
     yield transformers.LlamaForCausalLM(
