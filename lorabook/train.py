@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 
 import torch
-from safetensors import SafetensorError
+from safetensors import SafetensorError, safe_open
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 from torch.func import functional_call, grad, stack_module_state, vmap
@@ -193,8 +193,14 @@ def _save(
             tensors[f"optimizer.{i}.{key}"] = torch.as_tensor(value)
     part = path.with_name(path.name + ".part")
     # Copied, because safetensors refuses views and shared storages.
-    save_file({k: v.clone().contiguous() for k, v in tensors.items()}, part)
+    copies = {k: v.clone().contiguous() for k, v in tensors.items()}
+    save_file(copies, part, metadata={"optimizer": _described(rule)})
     part.replace(path)
+
+
+def _described(rule: torch.optim.Optimizer) -> str:
+    """Return an optimiser's kind and settings, as a run's file names them."""
+    return f"{type(rule).__name__} {sorted(rule.defaults.items())}"
 
 
 def _load(
@@ -206,12 +212,15 @@ def _load(
     """Restore the state of a run; return the step at which it goes on."""
     try:
         tensors = load_file(path)
+        with safe_open(path, framework="pt") as file:
+            optimizer = (file.metadata() or {}).get("optimizer")
     except (OSError, SafetensorError) as error:
         raise ValueError(f"{path} cannot be read: {error}") from None
     stored = [tensors.get(f"parameter.{i}") for i in range(len(parameters))]
     past = tensors.get("history")
     if (
         past is None
+        or optimizer != _described(rule)
         or len(past) > len(history)
         or "random" not in tensors
         or any(

@@ -372,6 +372,11 @@ def test_the_file_of_another_run_is_refused(tmp_path):
     few = {**SETTINGS, "steps": 5}
     with pytest.raises(ValueError, match="of another run"):
         train(loss, net.parameters(), resume=file, **few)
+    before = net[0].weight.clone()
+    for other in ({"optimizer": torch.optim.SGD}, {"lr": 0.02}):
+        with pytest.raises(ValueError, match="of another run"):
+            train(loss, net.parameters(), resume=file, **{**SETTINGS, **other})
+    assert torch.equal(net[0].weight, before)
     file.write_bytes(b"no tensors")
     with pytest.raises(ValueError, match=r"run\.safetensors cannot be read"):
         train(loss, net.parameters(), resume=file, **SETTINGS)
