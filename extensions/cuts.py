@@ -71,7 +71,13 @@ def cut_font(font: Path, characters: Iterable[str] | None) -> bytes:
     if characters is not None:
         # Of its names, those of the owner and the licence: what was cut may
         # no longer bear the font's own.
-        options = subset.Options(notdef_outline=True, name_IDs=[0, 13, 14])
+        # Screens of today need no hints.
+        options = subset.Options(
+            notdef_outline=True,
+            name_IDs=[0, 13, 14],
+            hinting=False,
+            layout_features=["kern", "liga"],
+        )
         subsetter = subset.Subsetter(options)
         subsetter.populate(unicodes=[ord(x) for x in characters])
         subsetter.subset(cut)
