@@ -25,6 +25,7 @@ from sphinx.util import logging
 from sphinx.util.docutils import SphinxDirective, SphinxRole
 
 LOGGER = logging.getLogger(__name__)
+ALL = "*"  # in place of the pages from which a page collects
 
 
 class Collected(nodes.General, nodes.Element):
@@ -102,25 +103,31 @@ class Fill(SphinxPostTransform):
 
     def run(self, **kwargs: Any) -> None:
         """Copy from the chapters, in reading order."""
-        for place in list(self.document.findall(Collected)):
+        places = list(self.document.findall(Collected))
+        tops = self.tops() if places else {}
+        here, builder = self.env.docname, self.app.builder
+        for place in places:
             found: list[nodes.Element] = []
-            for page in self.env.collect_relations():
-                if "card" in self.env.metadata[page]:
-                    top = next(
-                        self.env.get_doctree(page).findall(nodes.section)
-                    )
-                    here, builder = self.env.docname, self.app.builder
-                    uri = builder.get_relative_uri(here, page)
-                    if place["group"]:
-                        found += questions(top, place["group"], uri)
-                    else:
-                        found.append(card(top, uri))
+            for page, top in tops.items():
+                uri = builder.get_relative_uri(here, page)
+                if place["group"]:
+                    found += questions(top, place["group"], uri)
+                else:
+                    found.append(card(top, uri))
             many = nodes.bullet_list("", *found)
             place.replace_self(many if place["group"] and found else found)
             for node in self.document.findall(pending_xref):
                 node["refdoc"] = self.env.docname
         for total in list(self.document.findall(Total)):
             total.replace_self(nodes.Text(self.added(total)))
+
+    def tops(self) -> dict[str, nodes.Element]:
+        """Read each chapter that has a card, once: that takes a while."""
+        return {
+            page: next(self.env.get_doctree(page).findall(nodes.section))
+            for page in self.env.collect_relations()
+            if "card" in self.env.metadata[page]
+        }
 
     def added(self, total: nodes.Element) -> str:
         """Add up what chapters take, to five minutes."""
@@ -204,21 +211,24 @@ def check_form(app: Sphinx, doctree: nodes.document) -> None:
             ]
         for line, fault in form.missing(chapter):
             LOGGER.warning(fault, location=(env.docname, line))
-    for kind in (Collected, Total, PendingGlueReference):
-        if any(doctree.findall(kind)):
-            env.metadata[env.docname]["collects"] = "from other pages"
+    numbers = doctree.findall(PendingGlueReference)
+    sources = {node.refdoc for node in numbers}
+    if any(isinstance(x, (Collected, Total)) for x in doctree.findall()):
+        sources.add(ALL)
+    if sources:
+        env.metadata[env.docname]["collects"] = sorted(sources)
 
 
 def read_again(
     app: Sphinx, env: BuildEnvironment, docnames: list[str]
 ) -> None:
     """Read again what collects from other pages, when one of these changed."""
-    if docnames:
-        docnames += [
-            x
-            for x in sorted(env.found_docs - set(docnames))
-            if "collects" in env.metadata.get(x, {})
-        ]
+    changed = {*docnames, ALL} if docnames else set()
+    docnames += [
+        x
+        for x in sorted(env.found_docs - set(docnames))
+        if changed & set(env.metadata.get(x, {}).get("collects", ()))
+    ]
 
 
 def setup(app: Sphinx) -> dict[str, Any]:
