@@ -334,6 +334,18 @@ def test_what_each_of_several_gpus_holds() -> None:
         assert fsdp["loss"].weights == one.weights // gpus
 
 
+def test_what_cannot_be_shared_out_evenly_is_padded() -> None:
+    """No GPU has less than its part, so all parts together are enough."""
+    settings = {"trained": "bf16", "autocast": False}
+    one = cost.moments("llama-3-8b", 16, **settings)["step"]
+    found = cost.moments("llama-3-8b", 16, gpus=7, sharding="fsdp", **settings)
+    each = found["step"]
+    for part in ("weights", "adapter", "gradients", "optimizer", "temporary"):
+        whole = getattr(one, part)
+        assert whole % 7
+        assert getattr(each, part) == whole // 7 + 1
+
+
 def measurements() -> list[dict]:
     file = assets_folder() / "data" / "measured_memory.json"
     return json.loads(file.read_text("utf8"))

@@ -273,6 +273,7 @@ def shapes(device) -> list[int]:
         tokens = torch.zeros(2, 16, dtype=torch.long)
         x = torch.ones(2, 16, 8, requires_grad=True)
         mask = torch.ones(16, 16, dtype=torch.bool)
+        bias = torch.ones(16, 16, requires_grad=True)
         gpt = TinyGPT(d=16, layers=2, heads=2, context=16)
         encoder = nn.TransformerEncoderLayer(8, 2, batch_first=True)
         attend = nn.functional.scaled_dot_product_attention
@@ -286,6 +287,8 @@ def shapes(device) -> list[int]:
             saved_bytes(attend, x, x, x, mask),
             saved_bytes(attend, x, x, x, None, 0.5),
             saved_bytes(attend, x[None], x[None], x[None], mask),
+            # One that learns takes PyTorch away from its fused kernel.
+            saved_bytes(attend, x[None], x[None], x[None], bias),
             saved_bytes(attend, x[None], x[None], x[None], None, 0.5),
             saved_bytes(lambda: attend(query=x, key=x, value=x, scale=2.0)),
             saved_bytes(

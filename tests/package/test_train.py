@@ -366,7 +366,8 @@ def test_the_file_of_another_run_is_refused(tmp_path):
     net, loss = classifier(cut_at=15)
     with pytest.raises(CutOff):
         train(loss, net.parameters(), resume=file, **SETTINGS)
-    for other in (nn.Linear(5, 4), nn.Linear(3, 3)):
+    double = copy.deepcopy(net).double()  # of the same shapes
+    for other in (nn.Linear(5, 4), nn.Linear(3, 3), double):
         with pytest.raises(ValueError, match="of another run: delete it"):
             train(loss, other.parameters(), resume=file, **SETTINGS)
     few = {**SETTINGS, "steps": 5}
