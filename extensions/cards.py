@@ -167,7 +167,11 @@ def questions(
             title: Any = section[0]
             to = f"{uri}#{section['ids'][0]}"
             link = nodes.reference(
-                "", title.astext(), refuri=to, internal=True
+                "",
+                title.astext(),
+                refuri=to,
+                internal=True,
+                classes=["question"],
             )
             said = [link, nodes.Text(" "), *answer(section)]
             yield without_ids(
