@@ -7,6 +7,7 @@ import re
 import shutil
 import signal
 import sys
+import tempfile
 import time
 from contextlib import suppress
 from dataclasses import dataclass, field
@@ -22,6 +23,10 @@ from nbclient.exceptions import (
 )
 
 CELL_SECONDS = 300
+START_SECONDS = 300
+# What is written past Python, by C code or a child, ipykernel would forward
+# some time later: to another cell, or to none. A file has it at once.
+CAPTURE_NOTHING = "--IPKernelApp.capture_fd_output=False"
 COLOUR = re.compile(r"\x1b\[[\d;]*m")
 CELL_BYTES = 1_000_000  # of outputs; the largest figure has a tenth of it
 
@@ -57,12 +62,12 @@ class Kernel(NotebookClient):
             notebook,
             kernel_name="python3",
             timeout=CELL_SECONDS,
-            startup_timeout=CELL_SECONDS,
+            startup_timeout=START_SECONDS,
             # Times in the cells' metadata would be a part of the cache's key.
             record_timing=False,
             allow_errors=go_on,
             # Its warning about unencrypted TCP on this machine is noise here.
-            extra_arguments=["--log-level=ERROR"],
+            extra_arguments=["--log-level=ERROR", CAPTURE_NOTHING],
             shutdown_kernel="immediate",
             on_cell_execute=self.begin,
             on_cell_executed=self.judge,
@@ -72,10 +77,15 @@ class Kernel(NotebookClient):
         self.bytes = 0
         self.traceback = ""
         self.failures: list[str] = []
+        # For appending: the kernel shares the file, and with it its position.
+        self.below = tempfile.TemporaryFile("ab+")
+        self.read = -1  # unknown: what is written before the first cell
 
     def begin(self, cell: Any, cell_index: int) -> None:
         """Remember the cell that starts to run."""
         del cell
+        if self.read < 0:
+            self.read = os.fstat(self.below.fileno()).st_size
         self.at = cell_index
         self.bytes = 0
 
@@ -95,7 +105,8 @@ class Kernel(NotebookClient):
         Raises
         ------
         CellFault
-            If the cell ended the kernel, or has written to stderr.
+            If the cell ended the kernel, or has written to stderr or past
+            Python's own streams.
         """
         del cell_index
         content = execute_reply["content"]
@@ -114,6 +125,10 @@ class Kernel(NotebookClient):
         )
         if written:
             raise CellFault(f"the cell writes to stderr:\n\n{written}")
+        below = os.pread(self.below.fileno(), CELL_BYTES, self.read)
+        if below:
+            text = below.decode(errors="replace")
+            raise CellFault(f"the cell writes past Python:\n\n{text}")
 
     def brief(self, content: Any) -> str:
         """Say in one line which cell failed, where and how."""
@@ -158,11 +173,12 @@ def run(root: Path, page: str, notebook: Any, shift: int | None = None) -> Run:
     started = time.monotonic()
     kernel = Kernel(notebook, go_on=shift is not None)
     RUNNING.add(kernel)
-    name, options = Path(page).name, {}
+    name = Path(page).name
+    options: dict[str, Any] = {"stdout": kernel.below, "stderr": kernel.below}
     if shift is not None:
         name += f"-{shift}"
         seed = {"LORABOOK_SEED": str(shift)}
-        options = {"env": environment.variables(root) | seed}
+        options["env"] = environment.variables(root) | seed
     folder = folder_of_runs(root) / name
     folder.mkdir(parents=True)
     error = ""
@@ -183,6 +199,7 @@ def run(root: Path, page: str, notebook: Any, shift: int | None = None) -> Run:
         error = f"its kernel, before the first cell: {failure}"
     finally:
         RUNNING.discard(kernel)
+        kernel.below.close()
     shutil.rmtree(folder, ignore_errors=True)
     seconds = time.monotonic() - started
     return Run(page, seconds, notebook, error, kernel.failures)
