@@ -5,15 +5,18 @@
 writes ``assets/results/adaptation.json``: the losses of full fine-tuning and
 of LoRA over ranks, scalings and learning rates, and of the updates that full
 fine-tuning found, cut down to each rank afterwards. With one thread it takes
-about an hour. Every run is written as soon as it is done, and a run that
+about an hour and a half. Every run is written as soon as it is done, and a run that
 is in the file is not repeated, so what was cut off goes on where it was.
 
-The learning rate of each method is chosen on the validation text with seed 0;
-all seeds then use it. The test text chooses nothing.
+The learning rate of each method, and α of LoRA at each rank, are chosen on the
+validation text with seed 0; all seeds then use them. The test text chooses
+nothing. LoRA at α = 16 is run with all seeds too, so that what tuning α gains
+can be seen.
 """
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator
 from typing import Any
 
@@ -35,19 +38,26 @@ from lorabook.seeding import seed_all
 from lorabook.train import text_loss, train
 
 RANKS = (1, 2, 4, 8, 16, 32)
+ROOT_RANKS = (1, 8, 32)  # at which the other scaling is tried
 CUTS = (0, 1, 2, 4, 8, 16, 32, 64, 128)
 SEEDS = (0, 1, 2, 3, 4)
-# Factors of about the square root of 10, and of its root around the best ones:
-# with the coarse steps alone, half a step decided who was ahead at rank 32. A
-# best rate at an end of its list would say that the list is too short; a test
-# looks.
+# Steps of a factor of about the square root of 10, and finer around the best
+# ones: with the coarse steps alone, half a step decided who was ahead at rank
+# 32. A best rate at an end of its list would say that the list is too short; a
+# test looks.
 RATES = {
-    "full": (1e-4, 3e-4, 1e-3, 1.7e-3, 3e-3, 1e-2),
-    "matrices": (1e-4, 3e-4, 1e-3, 1.7e-3, 3e-3, 1e-2),
+    "full": (1e-4, 3e-4, 1e-3, 1.4e-3, 2e-3, 2.8e-3, 4e-3, 1e-2),
+    "matrices": (1e-4, 3e-4, 1e-3, 1.4e-3, 2e-3, 2.8e-3, 4e-3, 1e-2),
     "lora": (1e-3, 3e-3, 5.6e-3, 1e-2, 1.7e-2, 3e-2),
 }
+# Other α are tried in turn, by a factor of 4, until the best has a worse one
+# on either side. The rates of each are walked in the same way; the walk starts
+# where 1 over the root of α leads.
+ALPHAS = (1.0, 4.0, 16.0, 64.0, 256.0, 1024.0)
+WALK = (1e-4, 1.7e-4, 3e-4, 5.6e-4, 1e-3, 1.7e-3, *RATES["lora"][1:], 5.6e-2)
+MIDDLE = 16.0
 # The two scales agree at r = 8.
-ALPHA = {"alpha/r": 16.0, "alpha/sqrt(r)": 16 / 8**0.5}
+ALPHA = {"alpha/r": MIDDLE, "alpha/sqrt(r)": MIDDLE / 8**0.5}
 STEPS, BATCH = 100, 8
 SETTINGS: dict[str, Any] = {"warmup": 10, "clip": 1.0}
 
@@ -60,6 +70,7 @@ def adapt(
     seed: int,
     r: int = 0,
     scaling: str = "",
+    alpha: float = 0.0,
     steps: int = STEPS,
 ) -> TinyGPT:
     """Return the model after training on code.
@@ -72,7 +83,7 @@ def adapt(
     if method == "lora":
         # LoRALinear divides by r: undone where another scaling is asked for.
         power = {"alpha/r": 0.0, "alpha/sqrt(r)": 0.5}[scaling]
-        inject(model, r, ALPHA[scaling] * r**power, LINEARS)
+        inject(model, r, alpha * r**power, LINEARS)
     elif method == "matrices":
         model.requires_grad_(False)
         for layer in linear_maps(model).values():
@@ -118,27 +129,73 @@ def truncated(model: TinyGPT) -> dict[str, float]:
 
 
 def settings(done: list[Run]) -> Iterator[Run]:
-    """Yield what is to be run: the rates with seed 0, then all seeds."""
-    groups: list[Run] = [
-        {"method": "full"},
-        {"method": "matrices"},
-        *({"method": "lora", "rank": r, "scaling": "alpha/r"} for r in RANKS),
-    ]
+    """Yield what is to be run: the rates with seed 0, then all seeds.
+
+    What is yielded depends on the runs that are done by then; a setting that
+    is yielded has to be among them before the next one is asked for.
+    """
+    groups: list[Run] = [{"method": "full"}, {"method": "matrices"}]
+    groups += [lora(r) for r in RANKS]
     for group in groups:
         for lr in RATES[group["method"]]:
             yield group | {"lr": lr, "seed": 0}
-        for seed in SEEDS[1:]:
-            lr = data.Results({"runs": done}).best_rate(**group)
-            yield group | {"lr": lr, "seed": seed}
+        yield from other_seeds(done, group)
     for r in RANKS:
+        yield from walk_alpha(done, r)
+        tuned = {x: y for x, y in lora(r).items() if x != "alpha"}
+        yield from other_seeds(done, tuned)
+    for r in ROOT_RANKS:
         for lr in RATES["lora"]:
-            yield {
-                "method": "lora",
-                "rank": r,
-                "scaling": "alpha/sqrt(r)",
-                "lr": lr,
-                "seed": 0,
-            }
+            yield lora(r, "alpha/sqrt(r)") | {"lr": lr, "seed": 0}
+
+
+def lora(r: int, scaling: str = "alpha/r") -> Run:
+    """Return the settings of LoRA at a rank, at the α of its scaling."""
+    return {
+        "method": "lora",
+        "rank": r,
+        "scaling": scaling,
+        "alpha": ALPHA[scaling],
+    }
+
+
+def other_seeds(done: list[Run], group: Run) -> Iterator[Run]:
+    """Yield the seeds but the first, at what that one has chosen."""
+    chosen = data.Results({"runs": done}).best(**group)
+    for seed in SEEDS[1:]:
+        tuned = {x: chosen[x] for x in ("lr", "alpha") if x in chosen}
+        yield group | tuned | {"seed": seed}
+
+
+def walk_alpha(done: list[Run], r: int) -> Iterator[Run]:
+    """Yield runs at other α, until the best has a worse one on either side."""
+    results = data.Results({"runs": done})
+    every = {x: y for x, y in lora(r).items() if x != "alpha"}
+    at, tried = ALPHAS.index(MIDDLE), {MIDDLE}
+    while True:
+        rate = results.best(**every, alpha=ALPHAS[at])["lr"]
+        for alpha in ALPHAS[max(at - 1, 0) : at + 2]:
+            if alpha not in tried:
+                tried.add(alpha)
+                start = rate * (ALPHAS[at] / alpha) ** 0.5
+                yield from walk_rates(done, every | {"alpha": alpha}, start)
+        best = ALPHAS.index(results.best(**every)["alpha"])
+        if best == at:
+            return
+        at = best
+
+
+def walk_rates(done: list[Run], group: Run, start: float) -> Iterator[Run]:
+    """Yield rates, until the best has a worse one on either side."""
+    at = min(range(len(WALK)), key=lambda i: abs(math.log(WALK[i] / start)))
+    while True:
+        for near in (at, at - 1, at + 1):
+            if 0 <= near < len(WALK):
+                yield group | {"lr": WALK[near], "seed": 0}
+        best = data.Results({"runs": done}).best(**group)["lr"]
+        if best == WALK[at]:
+            return
+        at = WALK.index(best)
 
 
 def settings_used(steps: int) -> dict[str, Any]:

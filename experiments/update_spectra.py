@@ -152,7 +152,7 @@ def main(arguments: list[str] | None = None) -> None:
     if options.bytes is not None and options.bytes < PIECE:
         parser.error(f"--bytes needs {PIECE} or more, got {options.bytes}")
     torch.set_num_threads(1)
-    lr = data.results("adaptation").best_rate(method=METHOD)
+    lr = data.results("adaptation").best(method=METHOD)["lr"]
     text = data.corpus("code", "test")[: options.bytes]
     command = f"python experiments/update_spectra.py --steps {options.steps}"
     if options.bytes is not None:

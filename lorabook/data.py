@@ -195,20 +195,21 @@ class Results:
             raise ValueError(f"no run has the settings {wanted}")
         return found
 
-    def best_rate(self, **kind: Any) -> float:
-        """Return the rate that validation chose.
+    def best(self, **kind: Any) -> Run:
+        """Return the run that validation chose.
 
         Of the runs with seed 0, it is the one with the least loss on the
-        validation text; of equal ones, the first. All seeds use it.
+        validation text; of equal ones, the first. All seeds use its learning
+        rate, and its α if it has one.
 
         Parameters
         ----------
         **kind
-            As in `pick`, but for the rate and the seed.
+            As in `pick`, but for the seed and for what is to be chosen.
 
         Returns
         -------
-        float
+        mapping
 
         Raises
         ------
@@ -219,15 +220,15 @@ class Results:
         done = [x for x in tried if x["validation"] is not None]
         if not done:
             raise ValueError(f"every run with the settings {kind} failed")
-        return float(min(done, key=lambda x: x["validation"])["lr"])
+        return min(done, key=lambda x: float(x["validation"]))
 
-    def at_best_rate(self, **kind: Any) -> list[Run]:
-        """Return the runs at the rate that validation chose, by their seeds.
+    def at_best(self, **kind: Any) -> list[Run]:
+        """Return the runs with the settings of the best, by their seeds.
 
         Parameters
         ----------
         **kind
-            As in `best_rate`.
+            As in `best`.
 
         Returns
         -------
@@ -236,10 +237,11 @@ class Results:
         Raises
         ------
         ValueError
-            As `best_rate`.
+            As `best`.
         """
-        runs = self.pick(lr=self.best_rate(**kind), **kind)
-        return sorted(runs, key=lambda x: x["seed"])
+        best = self.best(**kind)
+        chosen = {x: best[x] for x in ("lr", "alpha") if x in best}
+        return sorted(self.pick(**kind | chosen), key=lambda x: x["seed"])
 
 
 def results(name: str, folder: str = "results") -> Results:

@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+import math
 import runpy
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -222,8 +223,36 @@ def test_a_run_that_failed_has_no_loss(monkeypatch) -> None:
     }
 
 
+def test_alpha_and_the_rates_are_walked_to_a_valley() -> None:
+    """Also where the best of either is far from where the walk starts."""
+    adapt = script("adapt_tiny_gpt")
+    done: list[dict] = []
+
+    def loss(run: dict) -> float:
+        # At rank r the valley is at α = 256/r, its best rate at 0.02/√α.
+        alpha, rank = run.get("alpha", 16.0), run.get("rank", 8)
+        rate = 0.02 * alpha**-0.5 if rank > 1 else 2e-3
+        away = math.log(run["lr"] / rate) ** 2
+        return away + math.log(alpha * rank / 256) ** 2 + run["seed"]
+
+    for setting in adapt["settings"](done):
+        if setting not in [x["setting"] for x in done]:
+            losses = {"validation": loss(setting)}
+            done.append(setting | losses | {"setting": setting})
+    runs = data.Results({"runs": done})
+    kind = {"method": "lora", "scaling": "alpha/r"}
+    best = {r: runs.best(rank=r, **kind)["alpha"] for r in adapt["RANKS"]}
+    assert best == {1: 256, 2: 64, 4: 64, 8: 16, 16: 16, 32: 4}
+    for r in adapt["RANKS"]:
+        at_best = runs.at_best(rank=r, **kind)
+        assert [x["seed"] for x in at_best] == [0, 1, 2, 3, 4]
+        assert len(runs.at_best(rank=r, alpha=16.0, **kind)) == 5
+        for factor in (1 / 4, 4):
+            runs.best(rank=r, alpha=best[r] * factor, **kind)
+
+
 def test_the_adaptations_are_complete() -> None:
-    """Five seeds of each method, at a rate that is not at an end."""
+    """Five seeds of each method, at rates and α that are not at an end."""
     adapt = script("adapt_tiny_gpt")
     stored = data.results("adaptation")
     runs = stored.runs
@@ -232,8 +261,15 @@ def test_the_adaptations_are_complete() -> None:
         found = [run for run in runs if setting.items() <= run.items()]
         assert len(found) == 1
         if setting["seed"]:
-            rates = adapt["RATES"][setting["method"]]
+            tried = stored.pick(
+                seed=0,
+                method=setting["method"],
+                **{x: setting[x] for x in ("rank", "alpha") if x in setting},
+            )
+            rates = sorted(run["lr"] for run in tried)
             assert rates[0] < setting["lr"] < rates[-1]
+        if setting["method"] == "lora":
+            assert adapt["ALPHAS"][0] < setting["alpha"] < adapt["ALPHAS"][-1]
         if setting["method"] == "matrices":
             cut = found[0]["truncated"]
             # Nothing is lost at full rank, everything at none.
@@ -287,7 +323,7 @@ def test_the_spectra_are_complete() -> None:
     about = found.provenance
     assert about["command"].endswith("update_spectra.py --steps 100")
     runs = data.results("adaptation")
-    lr = runs.best_rate(method="matrices")
+    lr = runs.best(method="matrices")["lr"]
     assert about["settings"]["lr"] == lr
     seed = about["settings"]["seed"]
     (same,) = runs.pick(method="matrices", seed=seed, lr=lr)

@@ -130,9 +130,9 @@ RUNS = [
 
 def test_the_rate_is_chosen_on_validation_with_seed_0() -> None:
     found = Results({"runs": RUNS})
-    assert found.best_rate(method="a") == 0.2
-    assert found.best_rate(method="b") == 0.1
-    assert [x["seed"] for x in found.at_best_rate(method="a")] == [0, 1, 2]
+    assert found.best(method="a")["lr"] == 0.2
+    assert found.best(method="b")["lr"] == 0.1
+    assert [x["seed"] for x in found.at_best(method="a")] == [0, 1, 2]
     assert found.pick(method="a", seed=2) == [RUNS[4]]
 
 
@@ -140,8 +140,8 @@ def test_no_rate_is_no_answer() -> None:
     found = Results({"runs": RUNS})
     message = r"^every run with the settings \{'method': 'c'\} failed$"
     with pytest.raises(ValueError, match=message):
-        found.best_rate(method="c")
-    for ask in (found.best_rate, found.at_best_rate, found.pick):
+        found.best(method="c")["lr"]
+    for ask in (found.best, found.at_best, found.pick):
         with pytest.raises(ValueError, match=r"no run has the settings \{.*z"):
             ask(method="z")
 
