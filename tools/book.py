@@ -256,8 +256,8 @@ def main(root: Path, options: argparse.Namespace) -> int:
 
 
 if __name__ == "__main__":
-    # Sphinx makes millions of objects that stay: to look for garbage among them
-    # again and again took a third of the time.
+    # Sphinx makes millions of objects that stay: looking for garbage among
+    # them again and again took a third of the time.
     gc.set_threshold(1_000_000, 20, 100)
     # Sphinx reads a chapter from the cache, or not at all.
     myst_nb.core.execute.cache.single_nb_execution = refuse
