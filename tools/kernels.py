@@ -78,7 +78,7 @@ class Kernel(NotebookClient):
         self.traceback = ""
         self.failures: list[str] = []
         # For appending: the kernel shares the file, and with it its position.
-        self.below = tempfile.TemporaryFile("ab+")
+        self.below = tempfile.TemporaryFile("ab+")  # noqa: SIM115
         self.read = -1  # unknown: what is written before the first cell
 
     def begin(self, cell: Any, cell_index: int) -> None:
