@@ -55,9 +55,9 @@ site: .venv/.installed
 test: site ## run all tests
 	@$(BIN)/python -m pytest -q -n $(JOBS) $(ARGS)
 
-unit: .venv/.installed ## run the tests that need neither site nor browser nor training
+unit: .venv/.installed ## run the quick tests, which need neither site nor browser
 	@$(BIN)/python -m pytest -q -n $(JOBS) \
-	  -m "not site and not browser and not training" \
+	  -m "not site and not browser and not training and not slow" \
 	  tests/package tests/book tests/explorables $(ARGS)
 
 serve: .venv/.installed ## read the book on 127.0.0.1, rebuilt and reloaded on change

@@ -122,7 +122,10 @@ def enter(root: Path) -> None:
         "display_name": "Python 3",
         "language": "python",
     }
-    kernel.write_text(json.dumps(spec), encoding="utf8")
+    # In one step: a build that runs here may be reading it just now.
+    new = kernel.with_name(f"{os.getpid()}.json")
+    new.write_text(json.dumps(spec), encoding="utf8")
+    os.replace(new, kernel)
     sys.stdout.flush()
     # The process keeps its number.
     entered = {ENTERED: str(os.getpid())}

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import os
 import re
 import shutil
@@ -183,7 +184,8 @@ def run(root: Path, page: str, notebook: Any, shift: int | None = None) -> Run:
     folder.mkdir(parents=True)
     error = ""
     try:
-        kernel.execute(cwd=str(folder), **options)
+        # Of what nbclient leaves waiting, this ends the last too.
+        asyncio.run(kernel.async_execute(cwd=str(folder), **options))
     except CellExecutionError:
         error = kernel.describe(kernel.traceback)
     except CellFault as fault:

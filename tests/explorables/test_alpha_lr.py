@@ -244,6 +244,7 @@ def equivalent(
     return hers if fits else None
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("optimizer", "scaling"), SHARED)
 def test_every_equivalence_is_named_and_no_near_miss(optimizer, scaling):
     """PyTorch finds the same runs equal, also to the bit."""
@@ -295,6 +296,7 @@ def test_runs_that_hardly_differ_do_differ(optimizer):
     assert distance > 1e-6
 
 
+@pytest.mark.slow
 def test_any_pair_of_settings_is_judged_as_the_theorem_does():
     draw = Random(0)
 

@@ -182,6 +182,7 @@ def test_scripts_ask_for_nothing():
         assert found == [], path.name
 
 
+@pytest.mark.slow
 def test_data_and_still_pictures_are_up_to_date():
     """Up to a hundredth of a point: processors differ in the last bits."""
     import stills
@@ -275,6 +276,7 @@ def test_descriptions_say_what_is_true():
 # ---- the Sphinx extension ---------------------------------------------------
 
 
+@pytest.mark.slow
 def test_pages_load_what_they_use(tmp_path):
     warnings = build(
         tmp_path,
@@ -316,6 +318,7 @@ def test_pages_load_what_they_use(tmp_path):
     assert 'src="../_static/explorables/fallback/svd-ellipse.svg"' in two
 
 
+@pytest.mark.slow
 def test_the_directive_names_mistakes(tmp_path):
     warnings = build(
         tmp_path,

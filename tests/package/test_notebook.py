@@ -192,10 +192,12 @@ def outputs() -> dict[str, list[nbformat.NotebookNode]]:
     return dict(zip(CELLS, results, strict=True))
 
 
+@pytest.mark.slow
 def test_imports_show_nothing(outputs) -> None:
     assert outputs["imports"] == []
 
 
+@pytest.mark.slow
 def test_a_kernel_prints_all_values_in_one_block(outputs) -> None:
     printed = outputs["values"][0]
     assert printed.name == "stdout"
@@ -204,6 +206,7 @@ def test_a_kernel_prints_all_values_in_one_block(outputs) -> None:
     )
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("name", "spec", "text"),
     [
@@ -230,12 +233,14 @@ def test_prose_can_format_what_is_glued(
     assert format_plain_text(glued[name].data[GLUED], spec) == text
 
 
+@pytest.mark.slow
 def test_the_source_shown_is_the_source(outputs) -> None:
     (output,) = outputs["class"]
     source = inspect.getsource(LoRALinear).rstrip()
     assert output.data["text/markdown"] == f"```python\n{source}\n```"
 
 
+@pytest.mark.slow
 def test_a_method_is_shown_without_its_indentation(outputs) -> None:
     (output,) = outputs["method"]
     lines = output.data["text/markdown"].splitlines()
@@ -243,6 +248,7 @@ def test_a_method_is_shown_without_its_indentation(outputs) -> None:
     assert lines[2].startswith("    ")
 
 
+@pytest.mark.slow
 def test_a_fence_in_the_source_does_not_end_the_block(outputs) -> None:
     (output,) = outputs["mine"]
     lines = output.data["text/markdown"].splitlines()
@@ -271,6 +277,7 @@ def test_show_is_the_one_of_the_explorables() -> None:
     assert notebook.show is explorables.show
 
 
+@pytest.mark.slow
 def test_importing_has_no_side_effects() -> None:
     """No seed, style or backend changes, and nothing is printed."""
     code = """

@@ -401,6 +401,7 @@ def cells() -> list[nbformat.NotebookNode]:
     return notebook.cells
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("number", [0, 1, 3])
 def test_a_cell_shows_one_svg_and_nothing_else(cells, number: int) -> None:
     (output,) = cells[number].outputs

@@ -903,17 +903,39 @@ def test_builds_take_turns_and_say_so(book: Book) -> None:
     second = book.start(sys.executable, "tools/execute.py")
     assert second.stdout
     line = second.stdout.readline()
+    (book.root / "wait").unlink()
+    output, _ = first.communicate()
+    assert first.returncode == 0, output
     assert re.fullmatch(
         rf"waiting: process {first.pid} \(execute\.py --jobs 1, "
         r"since \d\d:\d\d\) is at work here\n",
         line,
     )
-    (book.root / "wait").unlink()
-    output, _ = first.communicate()
-    assert first.returncode == 0, output
     output, _ = second.communicate()
     assert second.returncode == 0, output
     assert "executed nothing" in output
+
+
+def test_a_build_that_waits_disturbs_no_kernel(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It describes the kernel anew, while another build may read that."""
+    monkeypatch.setattr(os, "execve", lambda *_: None)
+    environment.enter(tmp_path)
+    (file,) = (environment.home(tmp_path) / "jupyter").rglob("kernel.json")
+    done = threading.Event()
+
+    def enter() -> None:
+        for _ in range(300):
+            environment.enter(tmp_path)
+        done.set()
+
+    monkeypatch.setattr(signal, "signal", lambda *_: None)  # of main threads
+    thread = threading.Thread(target=enter)
+    thread.start()
+    while not done.is_set():
+        assert json.loads(file.read_text("utf8"))["language"] == "python"
+    thread.join()
 
 
 # What is damaged -----------------------------------------------------------
