@@ -117,7 +117,7 @@ def is_code_alone(node: nodes.Node | None) -> bool:
 def join_code(cell: nodes.container) -> None:
     """Move code that shows nothing into the fold of such a cell before it."""
     place = cell.parent.index(cell)
-    before = cell.parent[place - 1] if place else None
+    before: Any = cell.parent[place - 1] if place else None
     if is_code_alone(cell) and is_code_alone(before):
         before[0].extend(cell[0].children[1:])
         cell.parent.remove(cell)
