@@ -36,6 +36,7 @@ numfig_format = {{"figure": "Figure %s"}}
 nb_code_prompt_show = "Show code"
 nb_execution_mode = "cache"
 nb_execution_raise_on_error = True
+nb_execution_timeout = 600
 suppress_warnings = ["myst.domains"]
 """
 FRONT = """\
