@@ -369,6 +369,9 @@ def test_two_calls_freeze_nothing_that_learns() -> None:
     model = tiny()
     first = inject(model, 2, 4.0, ("q",))
     first["blocks.0.attention.q"].A.requires_grad_(False)
+    # Adapters alone go on: nothing beside them, and nothing inside them.
+    first["blocks.1.attention.q"].base.requires_grad_(True)
+    model.norm.requires_grad_(True)
     second = inject(model, 1, 2.0, ("up", "down"))
     expected = factors_of(*first, *second) - {"blocks.0.attention.q.A"}
     assert learning(model) == expected
