@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import shutil
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -53,6 +54,16 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
         made = info.name2fixturedefs.values() if info else ()
         if any(each[-1].scope == "module" for each in made):
             item.add_marker(pytest.mark.xdist_group(item.path.stem))
+
+
+def pytest_runtest_call(item: pytest.Item) -> None:
+    """Seed PyTorch, if it is there: no test draws what another one left.
+
+    Which tests come before depends on how they are dealt to the workers.
+    """
+    del item
+    if "torch" in sys.modules:
+        sys.modules["torch"].manual_seed(0)
 
 
 @pytest.fixture(scope="session")

@@ -16,6 +16,7 @@ leaves nothing behind, so the next starts from the same good site again. In
 from __future__ import annotations
 
 import argparse
+import gc
 import hashlib
 import io
 import os
@@ -255,6 +256,9 @@ def main(root: Path, options: argparse.Namespace) -> int:
 
 
 if __name__ == "__main__":
+    # Sphinx makes millions of objects that stay: looking for garbage among
+    # them again and again took a third of the time.
+    gc.set_threshold(1_000_000, 20, 100)
     # Sphinx reads a chapter from the cache, or not at all.
     myst_nb.core.execute.cache.single_nb_execution = refuse
     cli = argparse.ArgumentParser(description=(__doc__ or "").split(".")[0])

@@ -661,7 +661,8 @@ def test_code_that_takes_the_weights_sees_the_update(
     train_all(found)
     y = model(x)
     assert not torch.allclose(y, run_disabled(model, x))
-    assert_close(merge(model)(x), y)
+    # Sums of many terms: as close as the largest entry can be.
+    assert_close(merge(model)(x), y, rtol=0, atol=2e-6 * y.abs().max().item())
 
 
 @pytest.mark.parametrize("name", MODELS)
