@@ -810,6 +810,11 @@ def test_whatever_happens_in_the_middle_is_undone(
 ) -> None:
     model = tiny()
     inject(model, 2, 4.0, "o")
+    # What is frozen before it happens has to learn again.
+    model.requires_grad_(True)
+    nn.utils.prune.random_unstructured(
+        model.blocks[0].attention.q, "weight", 0.5
+    )
     real, calls = adapters.adapt, []
 
     def failing(*args: object, **kwargs: object) -> LoRALayer:
