@@ -351,16 +351,21 @@ def test_resizing_never_forms_the_update() -> None:
     assert 0 < flops <= 2 * (300 + 200) * 4**2 + 2 * 4**3
 
 
-def test_resizing_keeps_what_was_set() -> None:
-    layer = LoRALinear(nn.Linear(7, 5), 3, 1.0, dropout=0.25).eval()
+@every_kind
+def test_resizing_keeps_what_was_set(case: Case) -> None:
+    p = 0.25 if case.new().can_drop(case.base()) else 0.0
+    layer = case.new(dropout=p).eval()
     layer.enabled = False
-    layer.base.bias.requires_grad_(True)
-    resized = resize_lora(layer, 2, 1.0)
-    assert resized.dropout.p == 0.25
+    # Its bias, if it has one.
+    list(layer.base.parameters())[-1].requires_grad_(True)
+    flags = [p.requires_grad for p in layer.base.parameters()]
+    resized = resize_lora(layer, 1, 1.0)
+    assert resized.dropout.p == p
     assert not resized.enabled
     assert not any(m.training for m in resized.modules())
-    assert resized.base.bias.requires_grad
-    assert not resized.base.weight.requires_grad
+    assert [p.requires_grad for p in layer.base.parameters()] == flags
+    for name in ("parts", "sizes"):
+        assert getattr(resized, name, ()) == getattr(layer, name, ())
 
 
 def test_resizing_a_scale_that_was_changed_by_hand() -> None:

@@ -38,6 +38,10 @@ def test_nothing_is_live_in_the_end() -> None:
         assert tracker.peak == 2 * SIZE
         tracker.restart()
         assert tracker.peak == 0
+        kept = torch.ones(N)
+        kept + 1
+        tracker.restart()
+        assert tracker.peak == tracker.live == SIZE
 
 
 def test_views_share_a_storage_and_slices_keep_it() -> None:
