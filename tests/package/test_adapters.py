@@ -274,6 +274,10 @@ def test_all_linear_says_what_it_leaves_out() -> None:
     model.experts = nn.Parameter(torch.zeros(3, 8, 8))
     with pytest.warns(UserWarning, match="all-linear leaves out") as caught:
         assert list(find(model, "all-linear")) == ["attention.out_proj"]
+    with pytest.warns(UserWarning, match="all-linear leaves out") as again:
+        inject(model, 2, 4.0, "all-linear")
+    # Each points at the line that asked.
+    assert {w.filename for w in (*caught, *again)} == {__file__}
     said = str(caught[0].message)
     left = ("attention.in_proj_weight", "lstm.weight_ih_l0", "'experts'")
     assert all(name in said for name in left)
@@ -522,6 +526,8 @@ def test_a_layer_that_is_also_held_elsewhere_is_refused(
     message = r"0\.layer: 0 also holds it in 'held', where the adapter would"
     with unchanged(model), pytest.raises(ValueError, match=message):
         inject(model, 2, 4.0, "layer")
+    with pytest.raises(ValueError, match=r"^layer: the model also holds it"):
+        inject(model[0], 2, 4.0, "layer")
 
 
 def test_a_model_that_was_compiled_before_is_compiled_again() -> None:
