@@ -150,6 +150,10 @@ def find(model: nn.Module, targets: Targets) -> dict[str, nn.Module]:
     ValueError
         If nothing is meant, or a name is not there.
     """
+    return _find(model, targets)
+
+
+def _find(model: nn.Module, targets: Targets) -> dict[str, nn.Module]:
     names = _names(model)
     if isinstance(targets, str) and targets == "all-linear":
         return _all_linear(model, names)
@@ -207,7 +211,7 @@ def _all_linear(
     if loose:
         warnings.warn(
             f"all-linear leaves out what is in no linear layer: {loose}",
-            stacklevel=3,
+            stacklevel=4,  # the line that called find or inject
         )
     return found
 
@@ -311,7 +315,7 @@ def inject(
         If nothing is meant, a setting is not allowed, or a layer's weight is
         also used elsewhere. Whatever is raised, the model is as it was.
     """
-    found = find(model, targets)
+    found = _find(model, targets)
     _check_alone(model, found)
     first = {id(m): n for n, m in reversed(_names(model).items())}
     meant = {first[id(module)]: module for module in found.values()}

@@ -274,6 +274,10 @@ def test_all_linear_says_what_it_leaves_out() -> None:
     model.experts = nn.Parameter(torch.zeros(3, 8, 8))
     with pytest.warns(UserWarning, match="all-linear leaves out") as caught:
         assert list(find(model, "all-linear")) == ["attention.out_proj"]
+    with pytest.warns(UserWarning, match="all-linear leaves out") as again:
+        inject(model, 2, 4.0, "all-linear")
+    # Each points at the line that asked.
+    assert {w.filename for w in (*caught, *again)} == {__file__}
     said = str(caught[0].message)
     left = ("attention.in_proj_weight", "lstm.weight_ih_l0", "'experts'")
     assert all(name in said for name in left)
@@ -369,6 +373,9 @@ def test_two_calls_freeze_nothing_that_learns() -> None:
     model = tiny()
     first = inject(model, 2, 4.0, ("q",))
     first["blocks.0.attention.q"].A.requires_grad_(False)
+    # Adapters alone go on: nothing beside them, and nothing inside them.
+    first["blocks.1.attention.q"].base.requires_grad_(True)
+    model.norm.requires_grad_(True)
     second = inject(model, 1, 2.0, ("up", "down"))
     expected = factors_of(*first, *second) - {"blocks.0.attention.q.A"}
     assert learning(model) == expected
@@ -519,6 +526,8 @@ def test_a_layer_that_is_also_held_elsewhere_is_refused(
     message = r"0\.layer: 0 also holds it in 'held', where the adapter would"
     with unchanged(model), pytest.raises(ValueError, match=message):
         inject(model, 2, 4.0, "layer")
+    with pytest.raises(ValueError, match=r"^layer: the model also holds it"):
+        inject(model[0], 2, 4.0, "layer")
 
 
 def test_a_model_that_was_compiled_before_is_compiled_again() -> None:
@@ -807,6 +816,11 @@ def test_whatever_happens_in_the_middle_is_undone(
 ) -> None:
     model = tiny()
     inject(model, 2, 4.0, "o")
+    # What is frozen before it happens has to learn again.
+    model.requires_grad_(True)
+    nn.utils.prune.random_unstructured(
+        model.blocks[0].attention.q, "weight", 0.5
+    )
     real, calls = adapters.adapt, []
 
     def failing(*args: object, **kwargs: object) -> LoRALayer:
