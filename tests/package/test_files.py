@@ -1239,7 +1239,7 @@ def test_whatever_a_folder_holds_it_is_right_or_refused(
 
     run()
     # Neither half of it is idle.
-    assert min(outcomes["refused"], outcomes["accepted"]) > 50, outcomes
+    assert min(outcomes["refused"], outcomes["accepted"]) > 20, outcomes
 
 
 # loralib
