@@ -93,7 +93,7 @@ class LoRALayer(bases.StandIn, ABC):
         W0 = bases.weight_of(base)
         self.out_features, self.in_features = self.matrix(W0).shape
         shape_A, shape_B = self.factor_shapes(r)
-        scales = {"alpha/r": alpha / r, "alpha/sqrt(r)": alpha / r**0.5}
+        scales = {"alpha/r": alpha / r, "alpha/sqrt(r)": alpha / math.sqrt(r)}
         if scaling not in scales:
             raise ValueError(f"need a scaling of {[*scales]}, got {scaling!r}")
         self.r, self.alpha, self.scaling = r, alpha, scaling
