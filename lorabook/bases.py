@@ -405,10 +405,12 @@ class QuantizedLinear(nn.Module, ABC):
         )
         return y
 
-    def _apply(self, fn: Callable[[Tensor], Tensor], *args: Any) -> Self:
+    def _apply(
+        self, fn: Callable[[Tensor], Tensor], recurse: bool = True
+    ) -> Self:
         """Move all tensors, but keep the dtype of what holds the weight."""
         held = {name: getattr(self, name) for name in self._names}
-        super()._apply(fn, *args)
+        super()._apply(fn, recurse)  # type: ignore[no-untyped-call]
         for name, old in held.items():
             if old is not None and getattr(self, name).dtype != old.dtype:
                 setattr(self, name, old.to(getattr(self, name).device))

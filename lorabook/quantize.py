@@ -456,7 +456,8 @@ def loftq(
             f"need steps >= 1 and a finite scale > 0, got {steps} and {scale}"
         )
     W = at_least_float32(W.detach())
-    best, errors = None, []
+    best: tuple[Quantized, Tensor, Tensor] | None = None
+    errors: list[float] = []
     update = torch.zeros_like(W)
     for _ in range(steps):
         base = quantize(W - update)

@@ -57,8 +57,8 @@ PUBLISHED = [
     1.0,
 ]
 
-shapes = st.lists(st.integers(0, 9), min_size=0, max_size=3).map(tuple)
-full_shapes = st.lists(st.integers(1, 9), min_size=1, max_size=3).map(tuple)
+shapes = st.lists(st.integers(0, 6), min_size=0, max_size=3).map(tuple)
+full_shapes = st.lists(st.integers(1, 6), min_size=1, max_size=3).map(tuple)
 seeds = st.integers(0, 2**32 - 1)
 dtypes = st.sampled_from(FLOATS)
 blocks = st.sampled_from([1, 2, 5, 16, 64, 1000])
@@ -187,17 +187,19 @@ def test_nf4_takes_the_nearest_level(
 ) -> None:
     W = drawn(shape, seed, dtype)
     q = NF4.of(W, block)
+    x = W.to(F64).flatten()
+    rows = x.split(block)
+    scales = torch.stack([row.abs().max() for row in rows])
+    assert_close(q.scales.to(F64), scales)
+    scale = scales.repeat_interleave(block)[: len(x)]
+    error = (q.dequantized(F64).flatten() - x).abs()
+    # The least error that any level gives, by trying all.
     levels = torch.tensor(PUBLISHED, dtype=F64)
-    error = (q.dequantized(F64) - W.to(F64)).abs().flatten()
-    for start in range(0, W.numel(), block):
-        x = W.to(F64).flatten()[start : start + block]
-        scale = x.abs().max()
-        assert_close(q.scales[start // block].to(F64), scale)
-        # The least error that any level gives, by trying all.
-        least = (x[:, None] - levels * scale).abs().amin(1)
-        ours = error[start : start + block]
-        assert (ours <= least + 1e-6 * scale).all()
-        assert (ours <= levels.diff().max() / 2 * scale * (1 + 1e-6)).all()
+    least = (x[:, None] - levels * scale[:, None]).abs().amin(1)
+    assert (error <= least + 1e-6 * scale).all()
+    half_gap = levels.diff().max() / 2
+    assert half_gap == pytest.approx(0.152, abs=1e-4)
+    assert (error <= half_gap * scale * (1 + 1e-6)).all()
 
 
 @given(full_shapes, seeds, blocks)
@@ -274,6 +276,11 @@ def test_neither_tiny_nor_huge_numbers_become_nan(
     of: Callable[[Tensor], Any], size: float
 ) -> None:
     W = torch.linspace(-1, 1, 128).view(2, 64) * size
+    if size > 1e38 and of is FORMATS["nf4_double"]:
+        # Their mean overflows, in the library as here.
+        with pytest.raises(ValueError, match="infinite in float32"):
+            of(W)
+        return
     back = of(W).dequantized()
     assert back.isfinite().all()
     error = (back.double() - W.double()).abs().max()
@@ -772,17 +779,17 @@ def test_it_is_what_merging_loses(seed: int, dtype: torch.dtype) -> None:
 
 
 def test_the_share_grows_as_the_update_shrinks() -> None:
-    W, dW = torch.randn(2, 300, 300)
-    shares = [
-        unchanged_share(W, size * dW, BF16)
-        for size in (1e-1, 1e-2, 1e-3, 1e-4)
-    ]
-    assert_close(
-        torch.tensor(shares),
-        torch.tensor([0.02, 0.19, 0.79, 0.98]),
-        atol=0.01,
-        rtol=0,
-    )
+    W, dW = torch.randn(2, 300, 300).bfloat16().double()
+    shares = []
+    for size in (1e-1, 1e-2, 1e-3, 1e-4):
+        shares.append(unchanged_share(W, size * dW, BF16))
+        # bfloat16 has 7 digits after the first.
+        step = 2.0 ** (W.abs().log2().floor() - 7)
+        lost = (size * dW.abs() < step / 2).double().mean()
+        assert shares[-1] == pytest.approx(float(lost), abs=0.003)
+    assert shares == sorted(shares)
+    assert shares[0] < 0.05
+    assert shares[-1] > 0.95
 
 
 @pytest.mark.parametrize(
