@@ -34,6 +34,7 @@ from lorabook.quantize import (
     to_levels,
     unchanged_share,
 )
+from lorabook.tracker import weightless
 
 F32, F64, BF16 = torch.float32, torch.float64, torch.bfloat16
 FLOATS = [torch.float16, BF16, F32, F64]
@@ -214,6 +215,16 @@ def test_quantised_scales_are_off_by_half_a_gap_at_most(
     bound = 0.00704 * apart.abs().max() + 1e-6 * once.scales.max()
     error = (twice.block_scales() - once.scales).abs()
     assert (error <= bound).all()
+
+
+def test_a_quantised_scale_can_be_negative() -> None:
+    # Beside one large scale the step between small ones is larger than they.
+    W = torch.full((100,), 0.5)
+    W[0], W[1] = 1e-3, 2.0
+    q = NF4.of(W, block=1, double=True)
+    assert -0.01 < q.block_scales()[0] < 0
+    assert q.dequantized()[0] < 0
+    assert (NF4.of(W, block=1).dequantized() == W).all()
 
 
 @given(shapes, seeds, dtypes, blocks)
@@ -624,6 +635,16 @@ def test_an_adapter_beside_a_quantised_layer(wrap: Wrap) -> None:
     assert_close(merged[0].weight, W)
     assert_close(merged(x), y)
     assert not any(p.requires_grad for p in merged.parameters())
+
+
+def test_memory_can_be_followed_without_numbers() -> None:
+    base = nn.Linear(128, 64, device="meta")
+    layer = LoRALinear(NF4Linear.from_linear(base, double=True), 2, 2.0)
+    with weightless(layer):
+        x = torch.empty(5, 128, requires_grad=True)
+        layer(x).sum().backward()
+        assert x.grad is not None
+        assert x.grad.shape == x.shape
 
 
 def test_adapters_of_other_ranks_and_of_parts() -> None:
