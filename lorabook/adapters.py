@@ -33,6 +33,7 @@ Targets = Iterable[str] | re.Pattern[str] | Literal["all-linear"]
 # when its library has been imported. Enter your own kinds here.
 ADAPTED: dict[type[nn.Module], type[LoRALayer]] = {
     nn.Linear: LoRALinear,
+    bases.QuantizedLinear: LoRALinear,
     nn.Embedding: LoRAEmbedding,
     nn.Conv2d: LoRAConv2d,
 }

@@ -249,7 +249,11 @@ def refused(base: nn.Module) -> list[object]:
         (nn.Linear(6, 4), (5, 1.0), "1 <= r <= 4, got 5"),
         (nn.Linear(6, 4), (2, 0.0), "alpha > 0, got 0"),
         (nn.Linear(6, 4), (2, 1.0, "no"), "need a scaling of"),
-        (nn.Conv2d(6, 4, 1), (2, 1.0), "kind Linear, got a Conv2d"),
+        (
+            nn.Conv2d(6, 4, 1),
+            (2, 1.0),
+            "kind Linear or QuantizedLinear, got a Conv2d",
+        ),
         (nn.LazyLinear(4), (2, 1.0), "LazyLinear has no weight yet"),
         (
             tuned_as(nn.Linear(6, 4), torch.tensor(math.nan)),
@@ -261,7 +265,7 @@ def refused(base: nn.Module) -> list[object]:
             (2, 1.0),
             "not finite",
         ),
-        (None, (2, 1.0), "kind Linear, got a NoneType"),
+        (None, (2, 1.0), "kind Linear or QuantizedLinear, got a NoneType"),
     ],
 )
 def test_a_refused_extraction_leaves_the_base_as_it_was(

@@ -888,14 +888,26 @@ def test_the_parts_must_make_up_the_output(
 @pytest.mark.parametrize(
     ("kind", "base", "message"),
     [
-        (LoRALinear, nn.Conv2d(3, 3, 1), "kind Linear, got a Conv2d"),
-        (LoRALinear, torch.ones(5, 7), "kind Linear, got a Tensor"),
-        (LoRALinear, nn.Bilinear(2, 3, 4), "kind Linear, got a Bilinear"),
+        (
+            LoRALinear,
+            nn.Conv2d(3, 3, 1),
+            "kind Linear or QuantizedLinear, got a Conv2d",
+        ),
+        (
+            LoRALinear,
+            torch.ones(5, 7),
+            "kind Linear or QuantizedLinear, got a Tensor",
+        ),
+        (
+            LoRALinear,
+            nn.Bilinear(2, 3, 4),
+            "kind Linear or QuantizedLinear, got a Bilinear",
+        ),
         (LoRAConv2d, nn.Conv1d(3, 3, 1), "kind Conv2d, got a Conv1d"),
         (LoRAConv2d, nn.ConvTranspose2d(3, 3, 1), "got a ConvTranspose2d"),
         (LoRAConv1D, nn.Linear(7, 5), "kind Conv1D, got a Linear"),
         (LoRAEmbedding, nn.EmbeddingBag(7, 5), "got a EmbeddingBag"),
-        (LoRAFused, nn.Conv2d(3, 3, 1), "kind Linear or Conv1D, got"),
+        (LoRAFused, nn.Conv2d(3, 3, 1), "QuantizedLinear or Conv1D, got"),
     ],
 )
 def test_only_its_own_kind_is_adapted(
