@@ -112,6 +112,12 @@ def load(device: str, size: int | None) -> Task:
     )
 
 
+def weights(model: nn.Module) -> dict[str, nn.Parameter]:
+    """Return the weights of the linear maps of the blocks, by their names."""
+    maps = find(model, "all-linear")
+    return {name: map_.get_parameter("weight") for name, map_ in maps.items()}
+
+
 def adapt(
     task: Task, method: str, lr: float, seed: int, rank: int, steps: int
 ) -> nn.Module:
@@ -126,8 +132,8 @@ def adapt(
         inject(model, rank, ALPHA, "all-linear")
     elif method == "matrices":
         model.requires_grad_(False)
-        for layer in find(model, "all-linear").values():
-            layer.weight.requires_grad_(True)
+        for weight in weights(model).values():
+            weight.requires_grad_(True)
     # Again, so that all methods see the same batches.
     seed_all(seed)
     loss = text_loss(Logits(model), task.train, BATCH, CONTEXT)
@@ -141,19 +147,16 @@ def truncated(task: Task, model: nn.Module) -> dict[str, float]:
 
     The model is changed: only the linear maps of its blocks have moved.
     """
-    before, after = (find(x, "all-linear") for x in (task.model, model))
+    before, after = weights(task.model), weights(model)
     parts = {
-        name: torch.linalg.svd(
-            layer.weight - before[name].weight, full_matrices=False
-        )
-        for name, layer in after.items()
+        name: torch.linalg.svd(weight - before[name], full_matrices=False)
+        for name, weight in after.items()
     }
     found = {}
     for r in CUTS:
-        for name, layer in after.items():
+        for name, weight in after.items():
             U, S, Vh = parts[name]
-            update = (U[:, :r] * S[:r]) @ Vh[:r]
-            layer.weight.copy_(before[name].weight + update)
+            weight.copy_(before[name] + (U[:, :r] * S[:r]) @ Vh[:r])
         found[str(r)] = task.losses(model, "test")["test"]
     return found
 
