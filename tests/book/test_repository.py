@@ -15,6 +15,9 @@ from pathlib import Path
 
 import pytest
 import yaml
+from myst import CHAPTERS
+
+from lorabook.assets import SMOLLM2
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -161,10 +164,53 @@ def test_imports_are_pinned(path: Path) -> None:
     assert missing_pins(path.read_text(encoding="utf8"), REQUIREMENTS) == []
 
 
+def test_the_model_is_pinned_once() -> None:
+    """By one version and its hash, without the packages that it asks for."""
+    text = (ROOT / "requirements" / "model.txt").read_text(encoding="utf8")
+    (pin,) = re.findall(r"^[^#\n].*", text, re.M)
+    assert re.fullmatch(
+        re.escape(SMOLLM2) + r" --hash=sha256:[\da-f]{64}", pin
+    )
+    for name in ("Makefile", ".github/workflows/publish.yml"):
+        rules = (ROOT / name).read_text(encoding="utf8").replace("\\\n", "")
+        assert re.search(r"pip install .*--no-deps\s+-r .*model\.txt", rules)
+
+
 def test_missing_pins_bites() -> None:
     source = "import os, yaml\nfrom torch import nn\nimport lorabook\n"
     assert missing_pins(source, "PyYAML==6.0\n") == ["torch"]
     assert missing_pins(source, "PyYAML==6.0\ntorch==2.0\n") == []
+
+
+def declared(project: str) -> str:
+    """Return what installing the package brings, as if it were pinned."""
+    names = tomllib.loads(project)["project"]["dependencies"]
+    return "".join(re.split(r"[^\w.-]", name)[0] + "==0\n" for name in names)
+
+
+@pytest.mark.parametrize(
+    "path",
+    [*CHAPTERS, *sorted((ROOT / "lorabook").glob("*.py"))],
+    ids=lambda path: path.name,
+)
+def test_what_a_reader_runs_is_declared(path: Path) -> None:
+    """On Colab there is nothing but what installing the package brings."""
+    source = path.read_text(encoding="utf8")
+    if path.suffix == ".md":
+        lines = r"^ *(?:from|import) ([\w.]+)(?: import .+| as \w+)?$"
+        modules = re.findall(lines, source, re.M)
+        assert "torch" in modules
+        source = "\n".join(f"import {module}" for module in modules)
+    project = (ROOT / "pyproject.toml").read_text(encoding="utf8")
+    # The first is looked for, and the second comes with Matplotlib.
+    others = {"myst_nb", "cycler"}
+    assert set(missing_pins(source, declared(project))) <= others
+
+
+def test_declared_bites() -> None:
+    project = '[project]\ndependencies = ["PyYAML>=6", "scikit-learn"]'
+    source = "import yaml, sklearn.svm, torch"
+    assert missing_pins(source, declared(project)) == ["torch"]
 
 
 def versions(project: str, citation: str, package: str) -> list[str]:

@@ -10,7 +10,7 @@ from contextlib import contextmanager
 import peft
 import pytest
 import torch
-import transformers
+from small import MODELS, logits, small_model, unchanged
 from torch import Tensor, nn
 from torch.nn import functional as F
 from torch.testing import assert_close
@@ -199,48 +199,6 @@ def test_a_name_that_begins_as_another_is_no_part_of_that_layer() -> None:
     assert list(find(model, "all-linear")) == names[1:]
 
 
-def small_models() -> Iterator[nn.Module]:
-    small = dict(vocab_size=32, num_hidden_layers=2, num_attention_heads=2)
-    yield transformers.LlamaForCausalLM(
-        transformers.LlamaConfig(
-            **small,
-            hidden_size=16,
-            intermediate_size=24,
-            num_key_value_heads=1,
-        )
-    )
-    yield transformers.GPT2LMHeadModel(
-        transformers.GPT2Config(vocab_size=32, n_embd=16, n_layer=2, n_head=2)
-    )
-    yield transformers.T5ForConditionalGeneration(
-        transformers.T5Config(
-            vocab_size=32,
-            d_model=16,
-            d_kv=8,
-            d_ff=24,
-            num_layers=1,
-            num_heads=2,
-            decoder_start_token_id=0,
-        )
-    )
-    yield transformers.BertForMaskedLM(
-        transformers.BertConfig(**small, hidden_size=16, intermediate_size=24)
-    )
-
-
-MODELS = ("llama", "gpt2", "t5", "bert")
-
-
-def small_model(name: str) -> nn.Module:
-    transformers.logging.set_verbosity_error()
-    return dict(zip(MODELS, small_models(), strict=True))[name].eval()
-
-
-def logits(model: nn.Module, tokens: Tensor) -> Tensor:
-    more = {"labels": tokens} if hasattr(model, "encoder") else {}
-    return model(input_ids=tokens, **more).logits
-
-
 # PEFT asks transformers for a name that will go.
 newer = pytest.mark.filterwarnings("ignore:.*is_gradient_checkpointing")
 
@@ -274,6 +232,10 @@ def test_all_linear_says_what_it_leaves_out() -> None:
     model.experts = nn.Parameter(torch.zeros(3, 8, 8))
     with pytest.warns(UserWarning, match="all-linear leaves out") as caught:
         assert list(find(model, "all-linear")) == ["attention.out_proj"]
+    with pytest.warns(UserWarning, match="all-linear leaves out") as again:
+        inject(model, 2, 4.0, "all-linear")
+    # Each points at the line that asked.
+    assert {w.filename for w in (*caught, *again)} == {__file__}
     said = str(caught[0].message)
     left = ("attention.in_proj_weight", "lstm.weight_ih_l0", "'experts'")
     assert all(name in said for name in left)
@@ -369,6 +331,9 @@ def test_two_calls_freeze_nothing_that_learns() -> None:
     model = tiny()
     first = inject(model, 2, 4.0, ("q",))
     first["blocks.0.attention.q"].A.requires_grad_(False)
+    # Adapters alone go on: nothing beside them, and nothing inside them.
+    first["blocks.1.attention.q"].base.requires_grad_(True)
+    model.norm.requires_grad_(True)
     second = inject(model, 1, 2.0, ("up", "down"))
     expected = factors_of(*first, *second) - {"blocks.0.attention.q.A"}
     assert learning(model) == expected
@@ -519,6 +484,8 @@ def test_a_layer_that_is_also_held_elsewhere_is_refused(
     message = r"0\.layer: 0 also holds it in 'held', where the adapter would"
     with unchanged(model), pytest.raises(ValueError, match=message):
         inject(model, 2, 4.0, "layer")
+    with pytest.raises(ValueError, match=r"^layer: the model also holds it"):
+        inject(model[0], 2, 4.0, "layer")
 
 
 def test_a_model_that_was_compiled_before_is_compiled_again() -> None:
@@ -721,46 +688,6 @@ def test_gpt2_agrees_with_peft() -> None:
 # Whatever is refused leaves the model as it was
 
 
-def snapshot(model: nn.Module) -> list[object]:
-    """Everything in a model: identities, flags, modes, hooks and bits."""
-    found: list[object] = []
-    for name, module in model.named_modules(remove_duplicate=False):
-        tensors = {
-            **module._parameters,
-            **module._buffers,
-            **{k: v for k, v in vars(module).items() if isinstance(v, Tensor)},
-        }
-        found += [
-            (name, id(module), module.training, type(module)),
-            [(key, id(child)) for key, child in module._modules.items()],
-            [
-                (key, list(value.items()))
-                for key, value in vars(module).items()
-                if key.endswith("hooks")
-            ],
-            [
-                (key, id(t), t.requires_grad, t.detach().numpy().tobytes())
-                for key, t in tensors.items()
-                if t is not None
-            ],
-            {
-                key: id(value)
-                for key, value in vars(module).items()
-                if key not in vars(nn.Module())
-            },
-        ]
-        if isinstance(module, LoRALayer):
-            found += [module.enabled, module.scale]
-    return found
-
-
-@contextmanager
-def unchanged(model: nn.Module) -> Iterator[None]:
-    before = snapshot(model)
-    yield
-    assert snapshot(model) == before
-
-
 @pytest.mark.parametrize(
     ("settings", "error", "message"),
     [
@@ -807,6 +734,11 @@ def test_whatever_happens_in_the_middle_is_undone(
 ) -> None:
     model = tiny()
     inject(model, 2, 4.0, "o")
+    # What is frozen before it happens has to learn again.
+    model.requires_grad_(True)
+    nn.utils.prune.random_unstructured(
+        model.blocks[0].attention.q, "weight", 0.5
+    )
     real, calls = adapters.adapt, []
 
     def failing(*args: object, **kwargs: object) -> LoRALayer:

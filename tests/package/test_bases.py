@@ -331,7 +331,7 @@ REFUSED = {
     "attention": (
         lambda: nn.MultiheadAttention(4, 2),
         "no adapter for a MultiheadAttention; there are some for Linear, "
-        "Embedding, Conv2d and Conv1D",
+        "QuantizedLinear, Embedding, Conv2d and Conv1D",
     ),
     "norm": (lambda: nn.LayerNorm(4), "no adapter for a LayerNorm"),
     "prelu": (nn.PReLU, "no adapter for a PReLU"),

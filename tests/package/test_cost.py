@@ -288,6 +288,11 @@ def test_bytes_of_lora() -> None:
     # 8 bits, and an fp32 scale for 256 of them.
     memory = cost.moments("llama-3-8b", 16, "qv", optimizer="adamw-8bit")
     assert memory["step"].optimizer == 2 * (count + 4 * count // 256)
+    # What is left over has a scale too.
+    maps = dict.fromkeys(("q", "k", "up"), (10, 10))
+    small = Architecture(1, 10, 1, 10, maps, 0)
+    memory = cost.moments(small, 1, "q", optimizer="adamw-8bit")
+    assert memory["step"].optimizer == 2 * (20 + 4)
 
 
 def test_gradients_exist_at_the_loss_if_they_are_accumulated() -> None:
@@ -332,6 +337,10 @@ def test_what_each_of_several_gpus_holds() -> None:
         whole = 2 * (sizes.other + 3 * block)
         assert fsdp["loss"].copies == pytest.approx(whole, rel=1e-3)
         assert fsdp["loss"].weights == one.weights // gpus
+        # What is frozen has no gradient to gather.
+        lora = cost.moments(sizes, 16, sharding="fsdp", **settings)
+        whole = 2 * (sizes.other + 2 * block)
+        assert lora["loss"].copies == pytest.approx(whole, rel=1e-3)
 
 
 def test_what_cannot_be_shared_out_evenly_is_padded() -> None:
@@ -576,6 +585,40 @@ def test_the_command_prints_what_the_functions_return(capsys) -> None:
             assert rows[f"at the {name}"][i] == f"{memory.total / 1e9:,.3f}"
         card = cost.smallest_card(found[moment].total)
         assert rows["card, GiB"][i] == str(card or "several")
+
+
+def test_the_command_has_the_defaults_of_the_function(capsys) -> None:
+    for model in ("llama-3-8b", "gpt2"):
+        cost.main(["--model", model])
+        assert capsys.readouterr().out == cost.table(model, 16) + "\n"
+
+
+@pytest.mark.parametrize(
+    ("settings", "line"),
+    [
+        ({}, "adamw; a batch of 1 x 1,024 tokens, only block inputs kept; "),
+        (
+            {"optimizer": "sgd", "batch": 3, "sequence": 1000},
+            "sgd; a batch of 3 x 1,000 tokens, only block inputs kept; auto",
+        ),
+        ({"checkpointing": False}, "1,024 tokens, all kept; autocast."),
+        ({"autocast": False}, "only block inputs kept; no autocast."),
+    ],
+)
+def test_the_table_says_how_it_was_counted(settings, line: str) -> None:
+    text = cost.table("gpt2", 8, **settings)
+    assert line in text
+    assert ("full, mixed" in text) == settings.get("autocast", True)
+    work = [
+        cost.training_flops(
+            "gpt2",
+            r,
+            checkpointing=settings.get("checkpointing", True),
+            sequence=settings.get("sequence", 1024),
+        )
+        for r in (8, None)
+    ]
+    assert f"included: {work[0] / work[1]:.1%} of" in text
 
 
 def test_every_option_of_the_command_arrives(capsys) -> None:

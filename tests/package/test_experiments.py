@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 import torch
 from safetensors.torch import load_file
+from transformers import LlamaConfig, LlamaForCausalLM
 
 from lorabook import data, models
 
@@ -42,7 +43,13 @@ def run(monkeypatch) -> Iterator[Callable[..., None]]:
 
 @pytest.mark.parametrize(
     "name",
-    ["adapt_tiny_gpt", "update_spectra", "pretrain_tiny_gpt", "make_corpora"],
+    [
+        "adapt_tiny_gpt",
+        "adapt_smollm",
+        "update_spectra",
+        "pretrain_tiny_gpt",
+        "make_corpora",
+    ],
 )
 def test_no_script_writes_what_it_refuses(
     name: str, tmp_path, run, monkeypatch, capsys
@@ -360,3 +367,99 @@ def test_a_short_run_takes_updates_apart(tmp_path, run) -> None:
     assert len(text.splitlines()) < 1000  # a spectrum on a line
     assert found["provenance"]["command"].endswith("--steps 2 --bytes 2048")
     assert found["all"]["128"] < found["all"]["0"]
+
+
+# The adaptations of the real model -------------------------------------------
+
+
+@pytest.fixture
+def tiny_llama(monkeypatch) -> LlamaForCausalLM:
+    """Stand in for the real model, with a token for each byte."""
+    config = LlamaConfig(
+        vocab_size=256,
+        hidden_size=32,
+        num_hidden_layers=2,
+        num_attention_heads=4,
+        num_key_value_heads=2,
+        intermediate_size=48,
+        tie_word_embeddings=True,
+    )
+    torch.manual_seed(0)
+    model = LlamaForCausalLM(config).eval()
+
+    def tokenizer(text: str, **_: object) -> dict:
+        return {"input_ids": list(text.encode())}
+
+    monkeypatch.setattr(models, "load_smollm2", lambda: (model, tokenizer))
+    return model
+
+
+@pytest.mark.training
+def test_a_cut_off_adaptation_of_the_real_model_goes_on(
+    tmp_path, run, tiny_llama
+) -> None:
+    before = {k: w.clone() for k, w in tiny_llama.state_dict().items()}
+    file = tmp_path / "found.json"
+    options = ("--steps", 2, "--bytes", 1000, "--out", file)
+    for limit in (1, 7, 7):
+        run("adapt_smollm", *options, "--limit", limit)
+    found = json.loads(file.read_text("utf8"))
+    assert found["provenance"]["command"].endswith(
+        "cpu --steps 2 --bytes 1000"
+    )
+    assert found["provenance"]["device"].startswith("CPU")
+    done = found["runs"]
+    rates = [1e-5, 3e-5, 1e-4, 3e-4, 1e-3]
+    assert [x["lr"] for x in done[:5]] == rates
+    # It learns most at the largest rate, which the other seeds then use.
+    assert [(x["lr"], x["seed"]) for x in done[5:]] == [(1e-3, 1), (1e-3, 2)]
+    base = found["base"]
+    assert base["test"] == pytest.approx(8, abs=0.3)
+    assert all(x["validation"] < base["validation"] for x in done)
+    # Each run begins with the same weights.
+    after = tiny_llama.state_dict()
+    assert all(torch.equal(w, after[k]) for k, w in before.items())
+
+
+@pytest.mark.training
+def test_what_each_method_trains_and_what_a_cut_leaves(
+    run, tiny_llama
+) -> None:
+    adapt = script("adapt_smollm")
+    task = adapt["load"]("cpu", 1000)
+    shapes = {
+        name: p.shape
+        for name, p in tiny_llama.named_parameters()
+        if name.endswith("proj.weight")
+    }
+    for method, rank in (("matrices", 0), ("lora", 4), ("full", 0)):
+        model = adapt["adapt"](task, method, 1e-2, 0, rank, 3)
+        moved = {n for n, p in model.named_parameters() if p.requires_grad}
+        if method == "matrices":
+            assert moved == set(shapes)
+            cut = adapt["truncated"](task, model)
+            test = task.losses(task.model, "test")["test"]
+            assert cut["0"] == pytest.approx(test, abs=1e-6)
+            # The maps have rank 32 at most.
+            assert cut["32"] == pytest.approx(cut["576"], abs=1e-4)
+            assert cut["576"] < cut["1"] < cut["0"]
+        elif method == "lora":
+            count = sum(
+                p.numel() for p in model.parameters() if p.requires_grad
+            )
+            assert count == sum(rank * (m + n) for m, n in shapes.values())
+        else:
+            assert len(moved) == len(list(tiny_llama.parameters()))
+
+
+def test_all_of_the_real_model_is_compared() -> None:
+    """With the seeds that follow the rate with the least loss."""
+    adapt = script("adapt_smollm")
+    done: list[dict] = []
+    for setting in adapt["settings"](done):
+        # A rate that is too large fails.
+        lr = setting["lr"]
+        done.append(setting | {"validation": None if lr > 1e-3 else 1 / lr})
+    assert len(done) == 10 * 7
+    assert {x["lr"] for x in done if x["seed"]} == {1e-3}
+    assert {x.get("rank") for x in done} == {None, *adapt["RANKS"]}

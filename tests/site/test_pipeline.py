@@ -1267,6 +1267,7 @@ def clone(tmp_path: Path) -> Book:
     root.mkdir()
     for name in ("Makefile", "requirements.txt", "pyproject.toml"):
         shutil.copy(ROOT / name, root)
+    shutil.copytree(ROOT / "requirements", root / "requirements")
     script(tmp_path / "bin" / "python", f'exec {sys.executable} "$@"')
     return Book(root)
 
@@ -1337,8 +1338,7 @@ def test_lock_without_a_network_changes_nothing(
     clone: Book, tmp_path: Path
 ) -> None:
     """With uv itself, which is told that there is none."""
-    for name in ("requirements", "tools"):
-        shutil.copytree(ROOT / name, clone.root / name)
+    shutil.copytree(ROOT / "tools", clone.root / "tools")
     before = {x: (clone.root / x).read_text() for x in PINS}
     offline = {"UV_OFFLINE": "1", "UV_CACHE_DIR": str(tmp_path / "empty")}
     status, output = clone.make("lock", **offline)
