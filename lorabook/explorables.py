@@ -344,7 +344,7 @@ REGISTRY: dict[str, Entry] = {
         alt=(
             "Against r, from 1 to 128: the share of the energy that the first "
             "r directions hold of the updates, the weights and noise, and of "
-            "the gain in loss that is left. For r = 8 they hold 55% of the "
+            "the gain in loss that is left. For r = 8 they hold 54% of the "
             "updates, 46% of the weights and 18% of noise, and 85% of the "
             "gain is left."
         ),

@@ -347,7 +347,7 @@ VERDICTS = {
     "truncation-race": ("σ₂ = 2.236", "2.236"),
     "descent": ("After 176", "176"),
     "lora-calculator": ("It is 18.4", "18.4"),
-    "update-spectrum": ("It is 84.9%", "84.9"),
+    "update-spectrum": ("It is 84.7%", "84.7"),
     "alpha-lr": ("By 2, the root", "(× 2)"),
     "gradient-rank": ("After 6: each step", "6 steps"),
 }
