@@ -311,16 +311,19 @@ def test_the_loss_comes_beside_what_the_head_has_read() -> None:
 
 
 @pytest.mark.parametrize("settings", [{}, {"gpus": 8, "sharding": "fsdp"}])
-@pytest.mark.parametrize(("autocast", "number"), [(True, 2), (False, 4)])
+@pytest.mark.parametrize(
+    ("r", "autocast", "number"),
+    [(16, True, 2), (16, False, 4), (None, False, 4)],
+)
 def test_logits_that_are_held_are_there_at_every_moment(
-    autocast: bool, number: int, settings: cost.Settings
+    r: int | None, autocast: bool, number: int, settings: cost.Settings
 ) -> None:
     """Whoever has the outputs keeps them until the step is over."""
     for model, words in (("llama-3-8b", 128256), ("roberta-base", 0)):
         freed, held = (
             cost.moments(
                 model,
-                16,
+                r,
                 base="fp32",
                 autocast=autocast,
                 batch=8,
