@@ -191,6 +191,16 @@ def test_what_is_not_there_is_said(targets: object, message: str) -> None:
         find(tiny(), targets)
 
 
+def test_a_pattern_must_match_all_of_a_name() -> None:
+    """Neither its beginning nor its end, nor that of an alternative."""
+    model = nn.ModuleDict({n: nn.Linear(4, 4) for n in ("a_fc", "fc", "fc2")})
+    pattern = re.compile("a|fc")
+    assert list(find(model, pattern)) == ["fc"]
+    inject(model, {pattern: 1, re.compile(".*"): 2}, 4.0, "all-linear")
+    ranks = {name: layer.r for name, layer in layers(model).items()}
+    assert ranks == {"a_fc": 2, "fc": 1, "fc2": 2}
+
+
 def test_a_name_that_begins_as_another_is_no_part_of_that_layer() -> None:
     names = ["fc", "fc2", "fc2_out"]
     model = nn.ModuleDict({n: nn.Linear(4, 4) for n in names})

@@ -310,6 +310,34 @@ def test_the_loss_comes_beside_what_the_head_has_read() -> None:
         assert found.temporary == 1024 * (12 * vocabulary + number * d)
 
 
+@pytest.mark.parametrize("settings", [{}, {"gpus": 8, "sharding": "fsdp"}])
+@pytest.mark.parametrize(
+    ("r", "autocast", "number"),
+    [(16, True, 2), (16, False, 4), (None, False, 4)],
+)
+def test_logits_that_are_held_are_there_at_every_moment(
+    r: int | None, autocast: bool, number: int, settings: cost.Settings
+) -> None:
+    """Whoever has the outputs keeps them until the step is over."""
+    for model, words in (("llama-3-8b", 128256), ("roberta-base", 0)):
+        freed, held = (
+            cost.moments(
+                model,
+                r,
+                base="fp32",
+                autocast=autocast,
+                batch=8,
+                sequence=100,
+                loss=loss,
+                **settings,
+            )
+            for loss in ("freed", "held")
+        )
+        added = {k: held[k].total - freed[k].total for k in held}
+        expected = 8 * 100 * words * number
+        assert added == dict.fromkeys(("loss", "backward", "step"), expected)
+
+
 def test_a_tied_head_has_its_gradient_from_the_beginning() -> None:
     """An embedding of its own has none until the first block is done."""
     settings = {"trained": "bf16", "autocast": False, "optimizer": "sgd"}
