@@ -5,8 +5,9 @@
 writes ``assets/results/adaptation.json``: the losses of full fine-tuning and
 of LoRA over ranks, scalings and learning rates, and of the updates that full
 fine-tuning found, cut down to each rank afterwards. With one thread it takes
-about an hour and a half. Every run is written as soon as it is done, and a run that
-is in the file is not repeated, so what was cut off goes on where it was.
+about an hour and a half. Every run is written as soon as it is done, and a
+run that is in the file is not repeated, so what was cut off goes on where it
+was.
 
 The learning rate of each method, and α of LoRA at each rank, are chosen on the
 validation text with seed 0; all seeds then use them. The test text chooses
