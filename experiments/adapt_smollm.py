@@ -1,56 +1,55 @@
-"""Adapt a language model that people use to code, in three ways.
+"""Teach a language model that people use a task, in many ways.
 
-    python experiments/adapt_smollm.py --device cuda
+    python experiments/adapt_smollm.py
 
-writes ``assets/results/smollm.json``: the losses of SmolLM2 after training all
-of it, after training the weights of its linear maps, with their updates cut
-down to each rank afterwards, and after training LoRA at each rank from the
-beginning. Every run is written as soon as it is done, and a run that is in the
-file is not repeated, so what was cut off goes on where it was.
+writes ``assets/results/smollm.json``: what SmolLM2 knows of the task of
+`lorabook.tasks`, and still knows of all else, after training all of it; after
+training the weights of its linear maps, with their updates cut down to each
+rank afterwards; after training LoRA at each rank, or on some of the maps; and
+after training less than LoRA does. Every run is written as soon as it is done,
+and a run that is in the file is not repeated, so what was cut off goes on
+where it was. On a CPU a run takes five minutes or so, with ``--device cuda``
+seconds.
 
-The learning rate of each method is chosen on the validation text with seed 0;
-all seeds then use it. The test text chooses nothing. With ``--device cpu`` a
-run takes an hour rather than a minute; ``--bytes`` shortens the texts on which
-a loss is measured.
+The learning rate of each method is chosen on the validation examples with seed
+0, by steps of a factor of two until the best has a worse one on either side;
+all seeds then use it. The test chooses nothing.
 """
 
 from __future__ import annotations
 
 import copy
-from collections.abc import Iterator
+import re
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import provenance
 import torch
+from sweeps import Run, carry_out, other_seeds, walk_rates
 from torch import Tensor, nn
-from tqdm import tqdm
 
-from lorabook import data, models
+from lorabook import data, models, tasks
 from lorabook.adapters import find, inject
-from lorabook.seeding import seed_all
-from lorabook.train import text_loss, train
+from lorabook.seeding import generator, seed_all
+from lorabook.tasks import Example
+from lorabook.train import train
 
-RANKS = (1, 2, 4, 8, 16, 32, 64, 128)
-CUTS = (0, 1, 2, 4, 8, 16, 32, 64, 128, 256, 576)  # of at most 576
-SEEDS = (0, 1, 2)
-# A best rate at an end of its list says that the list is too short.
-RATES = {
-    "full": (1e-5, 3e-5, 1e-4, 3e-4, 1e-3),
-    "matrices": (1e-5, 3e-5, 1e-4, 3e-4, 1e-3),
-    "lora": (1e-4, 3e-4, 1e-3, 3e-3, 1e-2),
-}
-ALPHA = 16.0
-STEPS, BATCH, CONTEXT = 200, 8, 256
-SETTINGS: dict[str, Any] = {"warmup": 20, "clip": 1.0}
-LOSSES = {
-    "validation": ("code", "validation"),
-    "test": ("code", "test"),
-    "docs": ("docs", "test"),
-}
-
-Run = dict[str, Any]
+RANKS = (1, 4, 16, 64)
+CUTS = (1, 2, 4, 8, 16, 32, 64, 128)  # of at most 576
+# Ranks at which some of the maps have as many numbers as all at rank 4.
+PARTS = {"attention": (11, r"\.(q|k|v|o)_proj"), "mlp": (6, r"\.mlp\.")}
+SEEDS = (0, 1)
+START = {"full": 1e-4, "matrices": 1e-4, "lora": 1e-3, "norms": 8e-3,
+         "last block": 1e-3}  # fmt: skip
+RATES = tuple(1e-3 * 2.0**i for i in range(-8, 7))
+ALPHA = 32.0
+STEPS, BATCH = 60, 4
+EXAMPLES = {"train": 1000, "validation": 45, "test": 90}
+SETTINGS: dict[str, Any] = {"warmup": 6, "clip": 1.0}
+DOCS, CONTEXT = 8192, 256  # bytes of English to read, tokens at a time
+SHOWN = 12  # answers that are kept
 
 
 class Logits(nn.Module):
@@ -74,41 +73,63 @@ class Task:
     ----------
     model : nn.Module
         Before training.
-    train : Tensor, shape (n,), int64
-        The tokens to learn from.
-    texts : dict of str to (Tensor, int)
-        The tokens of each text that is measured, and its number of bytes.
+    tokenizer : callable
+        Its own.
+    examples : dict of str to list of Example
+        Of each split.
+    docs : Tensor, shape (n,), int64
+        An English text, as tokens.
+    size : int
+        Its bytes.
     """
 
-    model: nn.Module
-    train: Tensor
-    texts: dict[str, tuple[Tensor, int]]
+    model: Any
+    tokenizer: Any
+    examples: dict[str, list[Example]]
+    docs: Tensor
+    size: int
 
-    def losses(self, model: nn.Module, *names: str) -> dict[str, float]:
-        """Return bits per byte of texts: a byte is no matter of tokens."""
-        found = {}
-        for name in names or self.texts:
-            tokens, size = self.texts[name]
-            bits = models.bits_per_byte(Logits(model), tokens, CONTEXT, BATCH)
-            found[name] = bits * len(tokens) / size
-        return found
+    @torch.no_grad()
+    def loss(self, model: Any, split: str) -> float:
+        """Return nats for each token of the answers."""
+        chosen = self.examples[split]
+        parts = [chosen[i : i + 15] for i in range(0, len(chosen), 15)]
+        total, count = 0.0, 0
+        for part in parts:
+            inputs = tasks.batch(self.tokenizer, part)
+            n = int((inputs["labels"] != tasks.IGNORED).sum())
+            total += tasks.answer_loss(model, inputs).item() * n
+            count += n
+        return total / count
+
+    def measure(self, model: Any) -> Run:
+        """Return what a model knows of the task, and of all else."""
+        test = self.examples["test"]
+        asked = [x.request for x in test]
+        said = tasks.answers(model, self.tokenizer, asked)
+        bits = models.bits_per_byte(Logits(model), self.docs, CONTEXT, 4)
+        return {
+            "validation": self.loss(model, "validation"),
+            "test": self.loss(model, "test"),
+            "exact": tasks.exact_match(said, test),
+            "docs": bits * len(self.docs) / self.size,
+            "facts": tasks.facts_known(model, self.tokenizer),
+            "said": said[:SHOWN],
+        }
 
 
-def load(device: str, size: int | None) -> Task:
-    """Return the task, with texts of at most so many bytes to measure."""
+def load(device: str) -> Task:
+    """Return the task."""
     model, tokenizer = models.load_smollm2()
-
-    def tokens(text: Tensor) -> Tensor:
-        # A character that is cut in two becomes one that stands for it.
-        words = bytes(text.tolist()).decode(errors="replace")
-        ids = tokenizer(words, verbose=False)["input_ids"]
-        return torch.tensor(ids, device=device)
-
-    measured = {x: data.corpus(*y)[:size] for x, y in LOSSES.items()}
+    text = data.corpus("docs", "test")[:DOCS]
+    # A character that is cut in two becomes one that stands for it.
+    words = bytes(text.tolist()).decode(errors="replace")
     return Task(
         model.to(device),
-        tokens(data.corpus("code")),
-        {name: (tokens(text), len(text)) for name, text in measured.items()},
+        tokenizer,
+        {split: tasks.examples(split, n) for split, n in EXAMPLES.items()},
+        torch.tensor(tokenizer(words)["input_ids"], device=device),
+        len(text),
     )
 
 
@@ -118,27 +139,54 @@ def weights(model: nn.Module) -> dict[str, nn.Parameter]:
     return {name: map_.get_parameter("weight") for name, map_ in maps.items()}
 
 
-def adapt(
-    task: Task, method: str, lr: float, seed: int, rank: int, steps: int
-) -> nn.Module:
-    """Return a model that was trained on code.
-
-    ``"full"`` trains everything, ``"matrices"`` the weights of the linear
-    maps of the blocks, ``"lora"`` an adapter of each of these.
-    """
-    model = copy.deepcopy(task.model)
-    seed_all(seed)
+def prepare(model: nn.Module, group: Run) -> None:
+    """Let a method's parameters train, and no others."""
+    method, last = group["method"], len(weights(model)) // 7 - 1
+    if method == "full":
+        return
     if method == "lora":
-        inject(model, rank, ALPHA, "all-linear")
-    elif method == "matrices":
-        model.requires_grad_(False)
-        for weight in weights(model).values():
-            weight.requires_grad_(True)
-    # Again, so that all methods see the same batches.
-    seed_all(seed)
-    loss = text_loss(Logits(model), task.train, BATCH, CONTEXT)
-    train(loss, model.parameters(), steps, lr, **SETTINGS)
-    return model
+        part = PARTS.get(group["targets"], (0, ""))[1]
+        targets = re.compile(f".*{part}.*") if part else "all-linear"
+        inject(model, group["rank"], ALPHA, targets)
+        return
+    trained = {
+        "matrices": list(weights(model)),
+        "norms": [n for n, _ in model.named_modules() if n.endswith("norm")],
+        "last block": [f"model.layers.{last}", "model.norm"],
+    }[method]
+    model.requires_grad_(False)
+    for name in trained:
+        model.get_submodule(name).requires_grad_(True)
+
+
+def batches(task: Task, seed: int) -> Callable[[nn.Module], Tensor]:
+    """Return a loss that draws other examples at each call."""
+    known = task.examples["train"]
+    draw = generator(seed)
+
+    def loss(model: nn.Module) -> Tensor:
+        at = torch.randint(len(known), (BATCH,), generator=draw)
+        chosen = [known[int(i)] for i in at]
+        return tasks.answer_loss(model, tasks.batch(task.tokenizer, chosen))
+
+    return loss
+
+
+def adapt(task: Task, setting: Run, steps: int) -> tuple[Any, Tensor]:
+    """Return a model that was trained, and its loss at each step."""
+    model = copy.deepcopy(task.model)
+    seed_all(setting["seed"])
+    prepare(model, setting)
+    # All methods see the same batches.
+    loss = batches(task, setting["seed"])
+    history = train(
+        lambda: loss(model),
+        model.parameters(),
+        steps,
+        setting["lr"],
+        **SETTINGS,
+    )
+    return model, history
 
 
 @torch.no_grad()
@@ -157,59 +205,70 @@ def truncated(task: Task, model: nn.Module) -> dict[str, float]:
         for name, weight in after.items():
             U, S, Vh = parts[name]
             weight.copy_(before[name] + (U[:, :r] * S[:r]) @ Vh[:r])
-        found[str(r)] = task.losses(model, "test")["test"]
+        found[str(r)] = task.loss(model, "test")
     return found
 
 
 def groups() -> list[Run]:
-    """Return what is compared."""
+    """Return what is compared, the most wanted first."""
     return [
-        {"method": "full"},
+        {"method": "lora", "targets": "all", "rank": 16},
         {"method": "matrices"},
-        *({"method": "lora", "rank": r} for r in RANKS),
+        *({"method": "lora", "targets": "all", "rank": r} for r in (4, 64, 1)),
+        {"method": "full"},
+        *(
+            {"method": "lora", "targets": part, "rank": r}
+            for part, (r, _) in PARTS.items()
+        ),
+        {"method": "last block"},
+        {"method": "norms"},
     ]
 
 
 def settings(done: list[Run]) -> Iterator[Run]:
-    """Yield what is to be run: the rates with seed 0, then all seeds.
-
-    A setting that is yielded has to be among the runs that are done before
-    the next one is asked for.
-    """
+    """Yield what is to be run: rates with seed 0, then the other seeds."""
     for group in groups():
-        for lr in RATES[group["method"]]:
-            yield group | {"lr": lr, "seed": 0}
-        tried = data.Results({"runs": done}).pick(**group, seed=0)
-        fine = [x for x in tried if x["validation"] is not None]
-        if fine:  # else each rate has failed, and other seeds say no more
-            best = min(fine, key=lambda x: x["validation"])
-            for seed in SEEDS[1:]:
-                yield group | {"lr": best["lr"], "seed": seed}
+        start = START[group["method"]]
+        yield from walk_rates(done, group, RATES, start)
+        yield from other_seeds(done, group, SEEDS[1:])
 
 
-def settings_used(steps: int, size: int | None) -> dict[str, Any]:
+def settings_used(steps: int) -> dict[str, Any]:
     """Return what all runs of a file have in common."""
     return {
         "steps": steps,
         "batch": BATCH,
-        "context": CONTEXT,
-        "bytes of each text": size,
+        "examples": EXAMPLES,
+        "bytes of docs": DOCS,
         "optimizer": "Adam, linear decay",
         "alpha": ALPHA,
         **SETTINGS,
     }
 
 
-def execute(task: Task, setting: Run, steps: int) -> Run:
+def execute(task: Task, done: list[Run], setting: Run, steps: int) -> Run:
     """Return a setting together with what came out: nothing, if it failed."""
     try:
-        model = adapt(task, **{"rank": 0, **setting}, steps=steps)
-        run = setting | task.losses(model)
+        model, history = adapt(task, setting, steps)
     except FloatingPointError:
-        return setting | dict.fromkeys(LOSSES)
-    if setting["method"] == "matrices":
+        return setting | {"validation": None}
+    run = setting | task.measure(model)
+    run["history"] = [round(x, 4) for x in history.tolist()]
+    # A cut is of use at the rate that validation chooses.
+    if setting["method"] == "matrices" and is_best(run, done):
         run["truncated"] = truncated(task, model)
     return run
+
+
+def is_best(run: Run, done: list[Run]) -> bool:
+    """Whether no other rate of its method and seed does better."""
+    rivals = [
+        x["validation"]
+        for x in done
+        if (x["method"], x["seed"]) == (run["method"], run["seed"])
+        and x["validation"] is not None
+    ]
+    return all(run["validation"] < x for x in rivals)
 
 
 def main(arguments: list[str] | None = None) -> None:
@@ -218,7 +277,6 @@ def main(arguments: list[str] | None = None) -> None:
     parser = provenance.parser(__doc__, out)
     parser.add_argument("--device", choices=("cpu", "cuda"), default="cpu")
     parser.add_argument("--steps", type=int, default=STEPS)
-    parser.add_argument("--bytes", type=int, help="of each text to measure")
     parser.add_argument("--limit", type=int, help="stop after so many runs")
     options = parser.parse_args(arguments)
     if options.steps < 1:
@@ -228,11 +286,10 @@ def main(arguments: list[str] | None = None) -> None:
     torch.set_num_threads(1)
     command = f"python experiments/adapt_smollm.py --device {options.device}"
     command += f" --steps {options.steps}"
-    command += f" --bytes {options.bytes}" if options.bytes else ""
     try:
         about = provenance.record(
             command,
-            settings_used(options.steps, options.bytes),
+            settings_used(options.steps),
             (options.out,),
             options.allow_dirty,
             options.device,
@@ -240,24 +297,19 @@ def main(arguments: list[str] | None = None) -> None:
         done = provenance.resume(options.out, about)
     except provenance.Refused as error:
         parser.error(str(error))
-    task = load(options.device, options.bytes)
+    task = load(options.device)
     found = {
         "provenance": about,
-        "base": task.losses(task.model),
+        "base": task.measure(task.model),
         "runs": done,
     }
-    rates = sum(len(RATES[group["method"]]) for group in groups())
-    total = rates + len(groups()) * (len(SEEDS) - 1)
-    with tqdm(total=total, desc="runs") as bar:
-        for count, setting in enumerate(settings(done)):
-            if count == options.limit:
-                break
-            if not any(setting.items() <= run.items() for run in done):
-                run = execute(task, setting, options.steps)
-                bar.write(" ".join(map(str, run.values())))
-                done.append(run | {"commit": about["commit"]})
-                provenance.write(options.out, found)
-            bar.update()
+    carry_out(
+        settings(done),
+        lambda setting: execute(task, done, setting, options.steps),
+        options.out,
+        found,
+        options.limit,
+    )
 
 
 if __name__ == "__main__":

@@ -17,12 +17,12 @@ can be seen.
 
 from __future__ import annotations
 
-import math
 from collections.abc import Iterator
 from typing import Any
 
 import provenance
 import torch
+from sweeps import Run, carry_out, other_seeds, walk_rates
 from torch import nn
 
 from lorabook import data
@@ -61,8 +61,6 @@ MIDDLE = 16.0
 ALPHA = {"alpha/r": MIDDLE, "alpha/sqrt(r)": MIDDLE / 8**0.5}
 STEPS, BATCH = 100, 8
 SETTINGS: dict[str, Any] = {"warmup": 10, "clip": 1.0}
-
-Run = dict[str, Any]
 
 
 def adapt(
@@ -140,11 +138,11 @@ def settings(done: list[Run]) -> Iterator[Run]:
     for group in groups:
         for lr in RATES[group["method"]]:
             yield group | {"lr": lr, "seed": 0}
-        yield from other_seeds(done, group)
+        yield from other_seeds(done, group, SEEDS[1:])
     for r in RANKS:
         yield from walk_alpha(done, r)
         tuned = {x: y for x, y in lora(r).items() if x != "alpha"}
-        yield from other_seeds(done, tuned)
+        yield from other_seeds(done, tuned, SEEDS[1:])
     for r in ROOT_RANKS:
         for lr in RATES["lora"]:
             yield lora(r, "alpha/sqrt(r)") | {"lr": lr, "seed": 0}
@@ -160,14 +158,6 @@ def lora(r: int, scaling: str = "alpha/r") -> Run:
     }
 
 
-def other_seeds(done: list[Run], group: Run) -> Iterator[Run]:
-    """Yield the seeds but the first, at what that one has chosen."""
-    chosen = data.Results({"runs": done}).best(**group)
-    for seed in SEEDS[1:]:
-        tuned = {x: chosen[x] for x in ("lr", "alpha") if x in chosen}
-        yield group | tuned | {"seed": seed}
-
-
 def walk_alpha(done: list[Run], r: int) -> Iterator[Run]:
     """Yield runs at other α, until the best has a worse one on either side."""
     results = data.Results({"runs": done})
@@ -179,24 +169,12 @@ def walk_alpha(done: list[Run], r: int) -> Iterator[Run]:
             if alpha not in tried:
                 tried.add(alpha)
                 start = rate * (ALPHAS[at] / alpha) ** 0.5
-                yield from walk_rates(done, every | {"alpha": alpha}, start)
+                group = every | {"alpha": alpha}
+                yield from walk_rates(done, group, WALK, start)
         best = ALPHAS.index(results.best(**every)["alpha"])
         if best == at:
             return
         at = best
-
-
-def walk_rates(done: list[Run], group: Run, start: float) -> Iterator[Run]:
-    """Yield rates, until the best has a worse one on either side."""
-    at = min(range(len(WALK)), key=lambda i: abs(math.log(WALK[i] / start)))
-    while True:
-        for near in (at, at - 1, at + 1):
-            if 0 <= near < len(WALK):
-                yield group | {"lr": WALK[near], "seed": 0}
-        best = data.Results({"runs": done}).best(**group)["lr"]
-        if best == WALK[at]:
-            return
-        at = WALK.index(best)
 
 
 def settings_used(steps: int) -> dict[str, Any]:
@@ -249,15 +227,13 @@ def main(arguments: list[str] | None = None) -> None:
         "base": losses(load_tiny_gpt()),
         "runs": done,
     }
-    for count, setting in enumerate(settings(done)):
-        if count == options.limit:
-            break
-        if any(setting.items() <= run.items() for run in done):
-            continue
-        run = execute(setting, options.steps)
-        print(*run.values(), flush=True)
-        done.append(run | {"commit": about["commit"]})
-        provenance.write(options.out, found)
+    carry_out(
+        settings(done),
+        lambda setting: execute(setting, options.steps),
+        options.out,
+        found,
+        options.limit,
+    )
 
 
 if __name__ == "__main__":
