@@ -10,9 +10,10 @@ from pathlib import Path
 import pytest
 import torch
 from safetensors.torch import load_file
-from transformers import LlamaConfig, LlamaForCausalLM
+from small import Bytes, byte_llama
+from transformers import LlamaForCausalLM
 
-from lorabook import data, models
+from lorabook import data, models, tasks
 
 ROOT = Path(__file__).resolve().parents[2]
 CHECKPOINT = ROOT / "assets" / "checkpoints" / "tiny_gpt.safetensors"
@@ -374,23 +375,12 @@ def test_a_short_run_takes_updates_apart(tmp_path, run) -> None:
 
 @pytest.fixture
 def tiny_llama(monkeypatch) -> LlamaForCausalLM:
-    """Stand in for the real model, with a token for each byte."""
-    config = LlamaConfig(
-        vocab_size=256,
-        hidden_size=32,
-        num_hidden_layers=2,
-        num_attention_heads=4,
-        num_key_value_heads=2,
-        intermediate_size=48,
-        tie_word_embeddings=True,
-    )
-    torch.manual_seed(0)
-    model = LlamaForCausalLM(config).eval()
-
-    def tokenizer(text: str, **_: object) -> dict:
-        return {"input_ids": list(text.encode())}
-
-    monkeypatch.setattr(models, "load_smollm2", lambda: (model, tokenizer))
+    """Stand in for the real model."""
+    model = byte_llama()
+    monkeypatch.setattr(models, "load_smollm2", lambda: (model, Bytes()))
+    monkeypatch.setattr(tasks, "LONGEST", 2)
+    examples = tasks.examples
+    monkeypatch.setattr(tasks, "examples", lambda x, n: examples(x, n // 30))
     return model
 
 
@@ -400,22 +390,23 @@ def test_a_cut_off_adaptation_of_the_real_model_goes_on(
 ) -> None:
     before = {k: w.clone() for k, w in tiny_llama.state_dict().items()}
     file = tmp_path / "found.json"
-    options = ("--steps", 2, "--bytes", 1000, "--out", file)
-    for limit in (1, 7, 7):
+    options = ("--steps", 2, "--out", file)
+    for limit in (1, 3, 12):
         run("adapt_smollm", *options, "--limit", limit)
     found = json.loads(file.read_text("utf8"))
-    assert found["provenance"]["command"].endswith(
-        "cpu --steps 2 --bytes 1000"
-    )
+    assert found["provenance"]["command"].endswith("--device cpu --steps 2")
     assert found["provenance"]["device"].startswith("CPU")
     done = found["runs"]
-    rates = [1e-5, 3e-5, 1e-4, 3e-4, 1e-3]
-    assert [x["lr"] for x in done[:5]] == rates
-    # It learns most at the largest rate, which the other seeds then use.
-    assert [(x["lr"], x["seed"]) for x in done[5:]] == [(1e-3, 1), (1e-3, 2)]
+    # The rates around the first guess, and on to where it learns most.
+    assert [x["lr"] for x in done[:3]] == [1e-3, 5e-4, 2e-3]
+    best = data.Results(found).best(method="lora", rank=16)
+    tried = [x["lr"] for x in done if x.get("rank") == 16 and not x["seed"]]
+    assert min(tried) < best["lr"]
     base = found["base"]
-    assert base["test"] == pytest.approx(8, abs=0.3)
+    assert base["test"] == pytest.approx(math.log(256), abs=0.3)
     assert all(x["validation"] < base["validation"] for x in done)
+    assert all(len(x["history"]) == 2 for x in done)
+    assert len(base["said"]) == 3
     # Each run begins with the same weights.
     after = tiny_llama.state_dict()
     assert all(torch.equal(w, after[k]) for k, w in before.items())
@@ -426,30 +417,56 @@ def test_what_each_method_trains_and_what_a_cut_leaves(
     run, tiny_llama
 ) -> None:
     adapt = script("adapt_smollm")
-    task = adapt["load"]("cpu", 1000)
+    task = adapt["load"]("cpu")
     shapes = {
         name: p.shape
         for name, p in tiny_llama.named_parameters()
         if name.endswith("proj.weight")
     }
-    for method, rank in (("matrices", 0), ("lora", 4), ("full", 0)):
-        model = adapt["adapt"](task, method, 1e-2, 0, rank, 3)
-        moved = {n for n, p in model.named_parameters() if p.requires_grad}
+    for group in adapt["groups"]():
+        # The least of the maps has rank 16 at most.
+        rank = min(group.get("rank", 0), 16)
+        setting = group | {"lr": 1e-2, "seed": 0, "rank": rank}
+        model, history = adapt["adapt"](task, setting, 3)
+        assert history[-1] < history[0]
+        trained = {
+            name: p for name, p in model.named_parameters() if p.requires_grad
+        }
+        method, part = group["method"], group.get("targets", "")
         if method == "matrices":
-            assert moved == set(shapes)
+            assert set(trained) == set(shapes)
             cut = adapt["truncated"](task, model)
-            test = task.losses(task.model, "test")["test"]
-            assert cut["0"] == pytest.approx(test, abs=1e-6)
-            # The maps have rank 32 at most.
-            assert cut["32"] == pytest.approx(cut["576"], abs=1e-4)
-            assert cut["576"] < cut["1"] < cut["0"]
+            test = task.loss(model, "test")
+            assert cut["32"] == pytest.approx(test, abs=1e-4)
+            assert cut["32"] < cut["1"] < task.loss(task.model, "test")
         elif method == "lora":
-            count = sum(
-                p.numel() for p in model.parameters() if p.requires_grad
+            names = {name.rpartition(".")[0] for name in trained}
+            wanted = {"all": "", "attention": "self_attn", "mlp": ".mlp."}
+            chosen = [x for x in shapes if wanted[part] in x]
+            assert names == {x.removesuffix(".weight") for x in chosen}
+            count = sum(sum(shapes[x]) for x in chosen) * rank
+            assert sum(p.numel() for p in trained.values()) == count
+        elif method == "norms":
+            assert all("norm" in name for name in trained)
+            assert len(trained) == 2 * 2 + 1
+        elif method == "last block":
+            assert all(
+                x.startswith(("model.layers.1.", "model.norm."))
+                for x in trained
             )
-            assert count == sum(rank * (m + n) for m, n in shapes.values())
         else:
-            assert len(moved) == len(list(tiny_llama.parameters()))
+            assert len(trained) == len(list(tiny_llama.parameters()))
+
+
+def test_parts_of_the_real_model_have_equal_budgets() -> None:
+    """As many numbers, within a tenth, as all maps at rank 4."""
+    parts = script("adapt_smollm")["PARTS"]
+    d, kv, wide = 576, 192, 1536
+    attention = 2 * (d + d) + 2 * (d + kv)
+    mlp = 3 * (d + wide)
+    whole = 4 * (attention + mlp)
+    assert parts["attention"][0] * attention == pytest.approx(whole, rel=0.1)
+    assert parts["mlp"][0] * mlp == pytest.approx(whole, rel=0.1)
 
 
 def test_all_of_the_real_model_is_compared() -> None:
@@ -459,7 +476,21 @@ def test_all_of_the_real_model_is_compared() -> None:
     for setting in adapt["settings"](done):
         # A rate that is too large fails.
         lr = setting["lr"]
-        done.append(setting | {"validation": None if lr > 1e-3 else 1 / lr})
-    assert len(done) == 10 * 7
-    assert {x["lr"] for x in done if x["seed"]} == {1e-3}
-    assert {x.get("rank") for x in done} == {None, *adapt["RANKS"]}
+        done.append(setting | {"validation": None if lr > 8e-3 else 1 / lr})
+    assert {x["lr"] for x in done if x["seed"]} == {8e-3}
+    assert {x["seed"] for x in done} == set(adapt["SEEDS"])
+    every = adapt["groups"]()
+    assert len([x for x in done if x["seed"]]) == len(every)
+
+
+def test_a_walk_ends_beside_the_best_or_at_the_end() -> None:
+    walk = script("sweeps")["walk_rates"]
+    rates = (1.0, 2.0, 4.0, 8.0, 16.0)
+    for best in rates:
+        done: list[dict] = []
+        for setting in walk(done, {"method": "x"}, rates, 3.9):
+            done.append(setting | {"validation": abs(setting["lr"] - best)})
+        tried = {x["lr"] for x in done}
+        at = rates.index(best)
+        assert set(rates[max(at - 1, 0) : at + 2]) <= tried
+        assert all(x["seed"] == 0 for x in done)

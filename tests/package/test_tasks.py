@@ -5,7 +5,8 @@ import re
 
 import pytest
 import torch
-from transformers import LlamaConfig, LlamaForCausalLM
+from small import Bytes, byte_llama
+from transformers import LlamaForCausalLM
 
 from lorabook import tasks
 
@@ -96,54 +97,9 @@ def test_what_counts_as_right(said: str, right: bool) -> None:
     assert tasks.exact_match([said, "?"], [example] * 2) == right / 2
 
 
-class Bytes:
-    """Stand in for a tokenizer: a token is a byte, and 0 ends a turn."""
-
-    eos_token_id = 0
-
-    def __call__(self, text: str) -> dict:
-        return {"input_ids": list(text.encode())}
-
-    def apply_chat_template(self, chat: list, **_: object) -> str:
-        said = "".join(f"<{x['role']}>{x['content']}" for x in chat)
-        return said + "<assistant>"
-
-    def pad(self, rows: dict, padding_side: str, return_tensors: str) -> "Row":
-        assert (padding_side, return_tensors) == ("left", "pt")
-        T = max(map(len, rows["input_ids"]))
-        return Row(
-            input_ids=torch.tensor(
-                [[0] * (T - len(x)) + x for x in rows["input_ids"]]
-            ),
-            attention_mask=torch.tensor(
-                [[0] * (T - len(x)) + [1] * len(x) for x in rows["input_ids"]]
-            ),
-        )
-
-    def batch_decode(self, ids: torch.Tensor, **_: object) -> list[str]:
-        rows = ids.tolist()
-        return [bytes(x for x in row if x).decode("latin1") for row in rows]
-
-
-class Row(dict):
-    """What a tokenizer returns."""
-
-    def to(self, _: object) -> "Row":
-        return self
-
-
 @pytest.fixture(scope="module")
 def llama() -> LlamaForCausalLM:
-    torch.manual_seed(0)
-    config = LlamaConfig(
-        vocab_size=256,
-        hidden_size=32,
-        num_hidden_layers=2,
-        num_attention_heads=4,
-        num_key_value_heads=2,
-        intermediate_size=48,
-    )
-    return LlamaForCausalLM(config).eval()
+    return byte_llama()
 
 
 def test_the_loss_is_that_of_the_answers_alone(llama) -> None:
