@@ -47,6 +47,7 @@ def run(monkeypatch) -> Iterator[Callable[..., None]]:
     [
         "adapt_tiny_gpt",
         "adapt_smollm",
+        "compare_tiny_gpt",
         "update_spectra",
         "pretrain_tiny_gpt",
         "make_corpora",
@@ -494,3 +495,51 @@ def test_a_walk_ends_beside_the_best_or_at_the_end() -> None:
         at = rates.index(best)
         assert set(rates[max(at - 1, 0) : at + 2]) <= tried
         assert all(x["seed"] == 0 for x in done)
+
+
+# What is trained, and how large a batch --------------------------------------
+
+
+@pytest.mark.training
+def test_a_short_comparison_is_kept(tmp_path, run, monkeypatch) -> None:
+    file = tmp_path / "found.json"
+    run("compare_tiny_gpt", "--out", file, "--limit", 1)
+    found = json.loads(file.read_text("utf8"))
+    (only,) = found["runs"]
+    assert (only["targets"], only["lr"]) == ("all", 1e-2)
+    # On a text of 3,000 bytes, more is forgotten than learned.
+    assert 1.5 < found["base"]["docs"] < only["docs"] < 8
+
+
+def test_each_method_of_the_comparison_trains_its_part() -> None:
+    compare = script("compare_tiny_gpt")
+    sizes = {}
+    for group in compare["groups"]():
+        model = models.load_tiny_gpt()
+        compare["prepare"](model, group)
+        trained = [n for n, p in model.named_parameters() if p.requires_grad]
+        name = group.get("targets", group["method"])
+        sizes[name] = sum(
+            p.numel() for p in model.parameters() if p.requires_grad
+        )
+        belongs: Callable[[str], bool] = {
+            "attention": lambda x: ".attention." in x,
+            "mlp": lambda x: ".up." in x or ".down." in x,
+            "all": lambda x: x.endswith((".A", ".B")),
+            "full": lambda x: True,
+            "head": lambda x: x.startswith(("norm.", "head.")),
+            "last block": lambda x: x.startswith(
+                ("blocks.3.", "norm.", "head.")
+            ),
+            "biases": lambda x: x.endswith("bias"),
+            "norms": lambda x: "norm" in x,
+        }[name]
+        assert all(belongs(x) for x in trained)
+        assert group["batch"] * group["steps"] == 800
+    assert sizes["full"] == sum(
+        p.numel() for p in models.load_tiny_gpt().parameters()
+    )
+    assert sizes["head"] == 128 * 256 + 256
+    assert sizes["norms"] == (2 * 4 + 1) * 256
+    for part in ("attention", "mlp"):
+        assert sizes[part] == pytest.approx(sizes["all"], rel=0.03)
