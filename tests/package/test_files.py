@@ -1215,6 +1215,7 @@ def assert_as_peft_reads(
     assert all(k.removeprefix(PREFIX) in ("norm.weight",) for k in others)
 
 
+@pytest.mark.slow
 def test_whatever_a_folder_holds_it_is_right_or_refused(
     tmp_path: Path,
 ) -> None:

@@ -343,6 +343,7 @@ def test_there_are_enough_settings() -> None:
     assert {p.values[0] for p in SETTINGS} == {"llama", "gpt2"}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("kind", "r", "targets", "shape", "settings"), SETTINGS
 )
@@ -491,6 +492,7 @@ EIGHT_BILLION = {
 }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("r", "settings"),
     [

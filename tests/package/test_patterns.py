@@ -22,6 +22,7 @@ PIECES = (
 )
 
 
+@pytest.mark.slow
 @given(st.lists(st.sampled_from(PIECES), max_size=9).map("".join))
 @settings(max_examples=1500)
 def test_it_matches_what_re_matches(pattern: str) -> None:

@@ -167,6 +167,7 @@ def tree(svg: str) -> ElementTree.Element:
     return ElementTree.fromstring(svg)
 
 
+@pytest.mark.slow
 def test_the_same_code_draws_the_same_text() -> None:
     assert plot.to_svg(figure(), two_themes=True) == drawn()
     assert drawn(power=3) != drawn()

@@ -307,6 +307,7 @@ def test_inputs_that_lie_otherwise() -> None:
 # Where PyTorch traces or transforms
 
 
+@pytest.mark.slow
 def test_compiled_it_is_the_same_in_one_graph() -> None:
     layer = trained(6, 5)
     compiled = torch.compile(layer, backend="aot_eager", fullgraph=True)

@@ -237,6 +237,7 @@ def test_what_is_quantised_again_stays(
     assert_same(NF4.of(nf4.dequantized(), block), nf4)
 
 
+@pytest.mark.slow
 @given(shapes, seeds, dtypes, double)
 def test_shape_dtype_and_device_come_back(
     shape: tuple[int, ...], seed: int, dtype: torch.dtype, double: bool
@@ -323,6 +324,7 @@ def test_a_block_has_a_number() -> None:
             NF4.of(torch.ones(3), block)
 
 
+@pytest.mark.slow
 @given(st.integers(0, 70_000), st.sampled_from([32, 64, 256]))
 def test_bits_are_counted_exactly(n: int, block: int) -> None:
     W = torch.empty(n, device="meta")

@@ -289,6 +289,7 @@ def test_where_it_is_kept(tmp_path, monkeypatch) -> None:
     assert assets.models_folder() == tmp_path / ".cache/lorabook/models"
 
 
+@pytest.mark.slow
 def test_the_import_is_light() -> None:
     code = "import sys, lorabook.models; print('transformers' in sys.modules)"
     done = subprocess.run(
