@@ -207,6 +207,9 @@ def test_all_at_once_computes_the_same_in_every_way(
 ) -> None:
     torch.manual_seed(seed)
     model = Zoo().double().train(training)
+    # PyTorch takes another product, which may round otherwise, for a weight
+    # that learns: how the bits come out is no question of the adapter.
+    model.requires_grad_(False)
     # Until its vectors rest, spectral_norm moves with every call.
     model.normed.eval()
     with torch.no_grad():
@@ -214,12 +217,8 @@ def test_all_at_once_computes_the_same_in_every_way(
     inject(model, 2, 3.0, [n for n in NAMES if n != "fused"])
     inject(model, 2, 3.0, "fused", parts=(True, False, True))
     with torch.no_grad():
-        for name, y in zip(PATHS, before, strict=True):
-            now = PATHS[name][0](model)
-            # On some processors, an encoder's layers take another way through
-            # the same sums as soon as one of them is adapted.
-            off = 1e-15 if name == "encoder" else 0.0
-            assert (now - y).abs().max() <= off, name
+        for y, (path, _) in zip(before, PATHS.values(), strict=True):
+            assert torch.equal(path(model), y)
     for layer in layers(model).values():
         nn.init.normal_(layer.A)
         nn.init.normal_(layer.B)
