@@ -225,9 +225,11 @@ def groups() -> list[Run]:
     ]
 
 
-def settings(done: list[Run]) -> Iterator[Run]:
+def settings(done: list[Run], only: int | None = None) -> Iterator[Run]:
     """Yield what is to be run: rates with seed 0, then the other seeds."""
-    for group in groups():
+    for i, group in enumerate(groups()):
+        if only not in (None, i):
+            continue
         start = START[group["method"]]
         yield from walk_rates(done, group, RATES, start)
         yield from other_seeds(done, group, SEEDS[1:])
@@ -278,6 +280,12 @@ def main(arguments: list[str] | None = None) -> None:
     parser.add_argument("--device", choices=("cpu", "cuda"), default="cpu")
     parser.add_argument("--steps", type=int, default=STEPS)
     parser.add_argument("--limit", type=int, help="stop after so many runs")
+    parser.add_argument(
+        "--group",
+        type=int,
+        choices=range(len(groups())),
+        help="only this one, into a file of its own: its runs can be added",
+    )
     options = parser.parse_args(arguments)
     if options.steps < 1:
         parser.error(f"--steps needs 1 or more, got {options.steps}")
@@ -304,7 +312,7 @@ def main(arguments: list[str] | None = None) -> None:
         "runs": done,
     }
     carry_out(
-        settings(done),
+        settings(done, options.group),
         lambda setting: execute(task, done, setting, options.steps),
         options.out,
         found,
