@@ -219,8 +219,15 @@ class LoRALayer(bases.StandIn, ABC):
         return f"r={self.r}, alpha={self.alpha}"
 
 
+def _answers(layer: LoRALayer, x: Tensor) -> Tensor:
+    """Return x Aᵀ, and keep x in its own dtype where that is possible."""
+    if products.widens(layer, x):
+        return products.widened(x, layer.A)
+    return F.linear(layer.seen(x), layer.A)
+
+
 def _linear_update(layer: LoRALayer, x: Tensor) -> Tensor:
-    z = F.linear(layer.seen(x), layer.A)  # (..., r)
+    z = _answers(layer, x)  # (..., r)
     # Scaled here, where a row has r numbers instead of d.
     return F.linear(layer.scale * z, layer.B)
 
@@ -453,7 +460,7 @@ class LoRAFused(LoRALayer):
     def update(self, x: Tensor) -> Tensor:
         """Map (..., k) to (..., d); no product B A is ever formed."""
         blocks = self.blocks()
-        z = self.scale * F.linear(self.seen(x), self.A)  # (..., n r)
+        z = self.scale * _answers(self, x)  # (..., n r)
         pieces = torch.split(z, [len(A) for _, A in blocks], dim=-1)
         return torch.cat(
             [F.linear(z, B) for z, (B, _) in zip(pieces, blocks, strict=True)],

@@ -17,7 +17,7 @@ from torch.nn import functional as F
 from lorabook import bases
 
 if TYPE_CHECKING:
-    from lorabook.layers import LoRALinear
+    from lorabook.layers import LoRALayer, LoRALinear
 
 
 def pays(layer: LoRALinear, x: Tensor) -> bool:
@@ -82,6 +82,70 @@ def _is_exact(layer: LoRALinear, x: Tensor) -> bool:
         and x.is_contiguous()
         and not bases.autocasts(x.device.type)
     )
+
+
+def widens(layer: LoRALayer, x: Tensor) -> bool:
+    """Tell whether `widened` does the same with fewer bytes.
+
+    Parameters
+    ----------
+    layer : LoRALayer
+        It has the say on dropout and its hooks.
+    x : Tensor, shape (..., k)
+        Its input.
+
+    Returns
+    -------
+    bool
+        False also where PyTorch traces or transforms, or casts by itself.
+    """
+    dropout = layer.dropout
+    return (
+        x.dtype in (torch.float16, torch.bfloat16)
+        and x.dtype != layer.A.dtype
+        and not (dropout.training and dropout.p)
+        and not bases.has_hooks(dropout)
+        and not bases.autocasts(x.device.type)
+        and not x.is_nested
+        and not _is_transformed()
+    )
+
+
+def widened(x: Tensor, A: Tensor) -> Tensor:
+    """Return x Aᵀ in the dtype of A, and keep x in its own.
+
+    Parameters
+    ----------
+    x : Tensor, shape (..., k)
+    A : Tensor, shape (r, k)
+
+    Returns
+    -------
+    Tensor, shape (..., r)
+        The bits, and those of the gradients, are autograd's.
+    """
+    z: Tensor = _Widened.apply(x, A)  # type: ignore[no-untyped-call]
+    return z
+
+
+class _Widened(torch.autograd.Function):
+    """The product for x (..., k)."""
+
+    @staticmethod
+    def forward(ctx: Any, x: Tensor, A: Tensor) -> Tensor:
+        ctx.save_for_backward(x, A)
+        return F.linear(x.to(A.dtype), A)
+
+    @staticmethod
+    def backward(ctx: Any, z_bar: Tensor) -> tuple[Tensor | None, ...]:
+        x, A = ctx.saved_tensors
+        x_bar = A_bar = None
+        if ctx.needs_input_grad[0]:
+            x_bar = (z_bar @ A).to(x.dtype)
+        if ctx.needs_input_grad[1]:
+            rows = x.to(A.dtype).reshape(-1, x.shape[-1])
+            A_bar = z_bar.reshape(-1, len(A)).T @ rows
+        return x_bar, A_bar
 
 
 def summed(layer: LoRALinear, x: Tensor) -> Tensor:

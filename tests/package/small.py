@@ -1,4 +1,4 @@
-"""Small models of several architectures, and what is to stay as it is."""
+"""What is to stay as it is."""
 
 from __future__ import annotations
 
@@ -10,48 +10,6 @@ import transformers
 from torch import Tensor, nn
 
 from lorabook.layers import LoRALayer
-
-
-def small_models() -> Iterator[nn.Module]:
-    small = dict(vocab_size=32, num_hidden_layers=2, num_attention_heads=2)
-    yield transformers.LlamaForCausalLM(
-        transformers.LlamaConfig(
-            **small,
-            hidden_size=16,
-            intermediate_size=24,
-            num_key_value_heads=1,
-        )
-    )
-    yield transformers.GPT2LMHeadModel(
-        transformers.GPT2Config(vocab_size=32, n_embd=16, n_layer=2, n_head=2)
-    )
-    yield transformers.T5ForConditionalGeneration(
-        transformers.T5Config(
-            vocab_size=32,
-            d_model=16,
-            d_kv=8,
-            d_ff=24,
-            num_layers=1,
-            num_heads=2,
-            decoder_start_token_id=0,
-        )
-    )
-    yield transformers.BertForMaskedLM(
-        transformers.BertConfig(**small, hidden_size=16, intermediate_size=24)
-    )
-
-
-MODELS = ("llama", "gpt2", "t5", "bert")
-
-
-def small_model(name: str) -> nn.Module:
-    transformers.logging.set_verbosity_error()
-    return dict(zip(MODELS, small_models(), strict=True))[name].eval()
-
-
-def logits(model: nn.Module, tokens: Tensor) -> Tensor:
-    more = {"labels": tokens} if hasattr(model, "encoder") else {}
-    return model(input_ids=tokens, **more).logits
 
 
 def snapshot(model: nn.Module) -> list[object]:

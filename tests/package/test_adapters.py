@@ -10,7 +10,7 @@ from contextlib import contextmanager
 import peft
 import pytest
 import torch
-from small import MODELS, logits, small_model, unchanged
+from small import unchanged
 from torch import Tensor, nn
 from torch.nn import functional as F
 from torch.testing import assert_close
@@ -38,6 +38,7 @@ from lorabook.layers import (
     LoRALinear,
 )
 from lorabook.models import TinyGPT
+from lorabook.small import NAMES, logits_of, small_model
 
 
 @pytest.fixture(autouse=True)
@@ -215,7 +216,7 @@ newer = pytest.mark.filterwarnings("ignore:.*is_gradient_checkpointing")
 
 @newer
 @pytest.mark.filterwarnings("ignore:fan_in_fan_out")
-@pytest.mark.parametrize("name", MODELS)
+@pytest.mark.parametrize("name", NAMES)
 def test_all_linear_is_what_peft_takes(name: str) -> None:
     model = small_model(name)
     names = list(find(model, "all-linear"))
@@ -639,7 +640,7 @@ def test_code_that_takes_the_weights_sees_the_update(
     assert_close(merge(model)(x), y, rtol=0, atol=2e-6 * y.abs().max().item())
 
 
-@pytest.mark.parametrize("name", MODELS)
+@pytest.mark.parametrize("name", NAMES)
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
 def test_models_of_transformers_learn_everywhere(
     name: str, dtype: torch.dtype
@@ -649,24 +650,24 @@ def test_models_of_transformers_learn_everywhere(
     tokens = torch.randint(5, 30, (2, 7))
     # Which attention kernel runs depends on what wants a gradient.
     with torch.no_grad():
-        before = logits(model, tokens)
+        before = logits_of(model, tokens)
     found = inject(model, 2, 4.0, "all-linear")
     assert learning(model) == factors_of(*found)
     with torch.no_grad():
-        assert torch.equal(logits(model, tokens), before)
+        assert torch.equal(logits_of(model, tokens), before)
     with gradients(model):
-        logits(model, tokens).float().square().sum().backward()
+        logits_of(model, tokens).float().square().sum().backward()
     if dtype == torch.float32:
         train_all(found)
-        y = logits(model, tokens)
+        y = logits_of(model, tokens)
         assert not torch.allclose(y, before)
         assert_close(run_logits_disabled(model, tokens), before)
-        assert_close(logits(merge(model), tokens), y, rtol=1e-4, atol=1e-4)
+        assert_close(logits_of(merge(model), tokens), y, rtol=1e-4, atol=1e-4)
 
 
 def run_logits_disabled(model: nn.Module, tokens: Tensor) -> Tensor:
     with disabled(model):
-        return logits(model, tokens)
+        return logits_of(model, tokens)
 
 
 @newer
@@ -688,7 +689,7 @@ def test_gpt2_agrees_with_peft() -> None:
             held = getattr(other, key.format(factor)).default
             getattr(held, "weight", held).data.copy_(value)
     tokens = torch.randint(5, 30, (2, 7))
-    assert_close(logits(model, tokens), theirs(input_ids=tokens).logits)
+    assert_close(logits_of(model, tokens), theirs(input_ids=tokens).logits)
     merged = theirs.merge_and_unload()
     ours = merge(model)
     for name, value in merged.state_dict().items():
@@ -916,14 +917,14 @@ def test_checkpointed_models_learn_everywhere(
     inject(model, 2, 4.0, "all-linear")
     tokens = torch.randint(5, 30, (2, 7))
     with gradients(model):
-        logits(model, tokens).square().sum().backward()
+        logits_of(model, tokens).square().sum().backward()
     expected = {n: m.B.grad for n, m in layers(model).items()}
     model.activation_checkpointing_enable({"use_reentrant": reentrant})
     if reentrant:
         # The older form needs an input that wants a gradient.
         model.enable_input_require_grads()
     with gradients(model):
-        logits(model, tokens).square().sum().backward()
+        logits_of(model, tokens).square().sum().backward()
     for name, layer in layers(model).items():
         assert_close(layer.B.grad, expected[name])
 

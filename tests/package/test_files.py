@@ -25,8 +25,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from peft.tuners.tuners_utils import check_target_module_exists
 from peft.utils.other import get_pattern_key
-from small import logits as logits_of
-from small import small_model, snapshot, unchanged
+from small import snapshot, unchanged
 from torch import Tensor, nn
 from torch.testing import assert_close
 from transformers.pytorch_utils import Conv1D
@@ -43,6 +42,7 @@ from lorabook.files import (
     save,
 )
 from lorabook.layers import LoRALayer, LoRALinear
+from lorabook.small import logits_of, small_model
 
 # PEFT asks transformers for a name that will go; and says what it decides.
 pytestmark = [

@@ -2,15 +2,19 @@
 
 import itertools
 from collections.abc import Callable
+from typing import Any
 
 import loralib
 import peft
 import pytest
 import torch
 from torch import Tensor, nn
+from torch.nn import functional as F
 from torch.testing import assert_close
+from transformers.pytorch_utils import Conv1D
 
 from lorabook import products
+from lorabook.adapters import adapt
 from lorabook.layers import LoRALayer, LoRALinear
 from lorabook.measure import count_flops, saved_bytes
 
@@ -363,3 +367,98 @@ def test_every_shape_lies_on_a_side() -> None:
     sides = {(k < N, d < N) for N, d, k, _ in SHAPES}
     assert sides == set(itertools.product([True, False], repeat=2))
     assert len(SHAPES) == 27
+
+
+# 16 bits beside 32
+
+
+WIDE = {
+    "linear": lambda: nn.Linear(48, 64),
+    "conv1d": lambda: Conv1D(64, 48),
+    "fused": lambda: nn.Linear(48, 64),
+}
+
+
+def wide(name: str, dtype: torch.dtype, **more: Any) -> LoRALayer:
+    base = WIDE[name]().to(dtype)
+    parts = (True, False) if name == "fused" else None
+    layer = adapt(base, 4, 3.0, parts=parts, **more)
+    nn.init.normal_(layer.B)
+    return layer
+
+
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16])
+@pytest.mark.parametrize("name", WIDE)
+@pytest.mark.parametrize("shape", [(5, 9, 48), (7, 48), (48,)])
+def test_the_input_is_kept_in_16_bits(
+    name: str,
+    shape: tuple[int, ...],
+    dtype: torch.dtype,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """And each bit of what comes out is as if autograd had kept 32."""
+    layer = wide(name, dtype)
+    x = torch.randn(shape).to(dtype).requires_grad_()
+    found = []
+    for does in (products.widens, lambda *_: False):
+        monkeypatch.setattr(products, "widens", does)
+        kept = saved_bytes(layer, x)
+        y = layer(x)
+        wanted = (x, layer.A, layer.B)
+        grads = torch.autograd.grad(y.float().square().sum(), wanted)
+        found.append((kept, y, *grads))
+    ours, autograds = found
+    rows = x.numel() // 48
+    assert ours[0] == 2 * rows * 48 + 4 * rows * 4
+    assert autograds[0] == 4 * rows * 48 + 4 * rows * 4
+    for a, b in zip(ours[1:], autograds[1:], strict=True):
+        assert a.dtype == b.dtype
+        assert torch.equal(a, b)
+        assert b.any()
+
+
+@pytest.mark.parametrize("name", WIDE)
+def test_what_is_frozen_gets_no_gradient(name: str) -> None:
+    layer = wide(name, torch.bfloat16)
+    x = torch.randn(7, 48, dtype=torch.bfloat16)
+    layer(x).float().sum().backward()
+    assert layer.A.grad.any()
+    layer.A.requires_grad_(False).grad = None
+    x.requires_grad_()
+    layer(x).float().sum().backward()
+    assert layer.A.grad is None
+    assert x.grad.any()
+
+
+def test_second_derivatives_go_through_it() -> None:
+    """Of a penalty on the gradient, against autograd with the copy."""
+    layer = wide("linear", torch.bfloat16)
+    x = torch.randn(3, 48, dtype=torch.bfloat16, requires_grad=True)
+    found = []
+    for product in (products.widened, lambda x, A: F.linear(x.to(A), A)):
+        z = product(x, layer.A).square().sum()
+        (x_bar,) = torch.autograd.grad(z, x, create_graph=True)
+        loss = x_bar.float().square().sum()
+        found.append(torch.autograd.grad(loss, (x, layer.A)))
+    for a, b in zip(*found, strict=True):
+        assert_close(a, b)
+        assert b.any()
+
+
+def test_it_is_left_out_where_it_would_not_be_the_same() -> None:
+    half = torch.randn(7, 48, dtype=torch.bfloat16)
+    layer = wide("linear", torch.bfloat16)
+    assert products.widens(layer, half)
+    assert not products.widens(layer, half.float())
+    assert not products.widens(layer.to(torch.bfloat16), half)
+    layer = wide("linear", torch.bfloat16, dropout=0.5)
+    assert not products.widens(layer, half)
+    layer.eval()
+    assert products.widens(layer, half)
+    with torch.autocast("cpu", torch.bfloat16):
+        assert not products.widens(layer, half)
+    layer.dropout.register_forward_hook(lambda *_: None)
+    assert not products.widens(layer, half)
+    layer = wide("linear", torch.bfloat16)
+    y = torch.func.vmap(lambda x: layer(x))(half)
+    assert_close(y, layer(half), atol=0.02, rtol=0.02)
