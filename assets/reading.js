@@ -36,6 +36,18 @@
     }, 100);
   });
 
+  // A button opens all, or closes all, but verdicts and hints: those would
+  // give an answer away.
+  document.addEventListener("click", (event) => {
+    const button = event.target.closest?.("[data-do=unfold]");
+    if (!button) return;
+    const unfold = button.textContent === "Unfold all";
+    for (const fold of folds()) {
+      if (!fold.closest(".quiz, .exercise")) fold.open = unfold;
+    }
+    button.textContent = unfold ? "Fold all" : "Unfold all";
+  });
+
   // Paper is light and has no folds.
   let closed = [];
   let theme = "";

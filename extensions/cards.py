@@ -4,7 +4,7 @@ A chapter has a card, an admonition of class `answer` below its title. The
 directive `{cards}` shows all of them; `{questions} GROUP` lists the sections
 of one group (a class on the heading), each with its answer: the sentence
 marked `[...]{.answer}`, or else the section's first. `{quiz}` asks a reader,
-and the role `{minutes}` adds up how long chapters take.
+and the role `{minutes}` adds up how long pages take.
 """
 
 from __future__ import annotations
@@ -77,14 +77,14 @@ class Collect(SphinxDirective):
 
 
 class Total(nodes.General, nodes.Element):
-    """The place of a time that chapters take together."""
+    """The place of a time that pages take together."""
 
 
 class Minutes(SphinxRole):
-    """How long chapters take: "1 h 5 min", of their spines.
+    """How long pages take: "1 h 5 min", of what is open.
 
-    Its text is the chapters' pages, or `all`; with `unfolded` before them,
-    proofs, code and folded sections count.
+    Its text is their names, or `all` for the chapters; with `unfolded` before
+    them, proofs, code and folded sections count.
     """
 
     def run(self) -> tuple[list[nodes.Node], list[nodes.system_message]]:
@@ -130,7 +130,7 @@ class Fill(SphinxPostTransform):
         }
 
     def added(self, total: nodes.Element) -> str:
-        """Add up what chapters take, to five minutes."""
+        """Add up what pages take, to five minutes."""
         known = {
             page: noted["minutes"]
             for page, noted in self.env.metadata.items()
@@ -138,9 +138,9 @@ class Fill(SphinxPostTransform):
         }
         pages = total["pages"]
         if pages == ["all"]:
-            pages = list(known)
+            pages = [x for x in known if "card" in self.env.metadata[x]]
         for page in [x for x in pages if x not in known]:
-            LOGGER.warning("%r is no chapter", page, location=total)
+            LOGGER.warning("%r is no page", page, location=total)
         minutes = sum(known[x][total["unfolded"]] for x in pages if x in known)
         hours, rest = divmod(5 * max(1, round(minutes / 5)), 60)
         said = [f"{hours} h"] * (hours > 0) + [f"{rest} min"] * (rest > 0)
@@ -207,12 +207,12 @@ def check_form(app: Sphinx, doctree: nodes.document) -> None:
     source = Path(env.doc2path(env.docname))
     if source.suffix == ".md":
         chapter = form.Chapter(source.read_text(encoding="utf8"))
+        noted = env.metadata[env.docname]
+        noted["minutes"] = [
+            form.minutes(chapter.items, folded=x) for x in (False, True)
+        ]
         if chapter.card:
-            noted = env.metadata[env.docname]
             noted["card"] = chapter.card
-            noted["minutes"] = [
-                form.minutes(chapter.items, folded=x) for x in (False, True)
-            ]
         for line, fault in form.missing(chapter):
             LOGGER.warning(fault, location=(env.docname, line))
     numbers = doctree.findall(PendingGlueReference)

@@ -24,6 +24,10 @@ from sphinx_design.dropdown import dropdown_main
 from sphinx_proof.nodes import proof_node
 
 LOGGER = logging.getLogger(__name__)
+# `assets/reading.js` does what it says; without scripts it is not shown.
+UNFOLD = (
+    '<button class="unfold" data-do="unfold" type="button">Unfold all</button>'
+)
 
 
 class Fold(nodes.General, nodes.Element):
@@ -190,8 +194,11 @@ def fold_page(app: Sphinx, doctree: nodes.document, docname: str) -> None:
             folded = [x for x in read.items if x.folded]
             fold_section(section, form.minutes(folded, folded=True))
     if "kernelspec" in app.env.metadata[docname]:
-        line = times(chapter, Path(app.srcdir), docname)
-        top.insert(1, nodes.paragraph("", line, classes=["times"]))
+        said = times(chapter, Path(app.srcdir), docname)
+        line = nodes.paragraph("", said, classes=["times"])
+        if any(doctree.findall(Fold)):
+            line += [nodes.Text(" "), nodes.raw("", UNFOLD, format="html")]
+        top.insert(1, line)
 
 
 def times(chapter: form.Chapter, root: Path, docname: str) -> str:

@@ -198,7 +198,7 @@ joined = True
 CARDS = """\
 # Cards
 
-All in {minutes}`all`, proofs: {minutes}`unfolded one`.
+All in {minutes}`all`, proofs: {minutes}`unfolded one two`.
 
 ```{cards}
 ```
@@ -352,10 +352,12 @@ def test_numbers_belong_to_their_page(book: Path, one: BeautifulSoup) -> None:
 
 def test_the_line_under_the_title(book: Path, one: BeautifulSoup) -> None:
     line = one.select_one("h1 + p.times")
-    assert (
-        said(line) == "1 min · 2 min with everything unfolded · runs in 30 s"
+    assert line
+    assert said(line.find(string=True)) == (
+        "1 min · 2 min with everything unfolded · runs in 30 s"
     )
-    assert said(page(book, "two").select_one("p.times")) == "1 min"
+    assert said(line.button) == "Unfold all"
+    assert said(page(book, "two").select_one("p.times")) == "1 min Unfold all"
     assert not page(book, "index").select("p.times")
 
 
@@ -401,10 +403,13 @@ def test_the_times_of_chapters_add_up(book: Path, tmp_path: Path) -> None:
     assert "All in 5 min, proofs: 5 min." in said(page(book, "cards").body)
     copy = Path(shutil.copytree(book, tmp_path / "book"))
     longer = ONE.replace("A paragraph.", "A long one." + " More." * 13_000)
-    cards = CARDS.replace("unfolded one", "unfolded two")
-    complaint = build(copy, one=longer, cards=cards)
-    assert "cards.md:3: WARNING: 'two' is no chapter" in complaint
-    assert "All in 1 h 5 min," in said(page(copy, "cards").body)
+    # A page without a card is no chapter, and can be asked for all the same.
+    other = TWO + "\n\nMore." + " More." * 2_000
+    cards = CARDS.replace("unfolded one two", "unfolded two three")
+    complaint = build(copy, one=longer, two=other, cards=cards)
+    assert "cards.md:3: WARNING: 'three' is no page" in complaint
+    found = said(page(copy, "cards").body)
+    assert "All in 1 h 5 min, proofs: 10 min." in found
 
 
 def test_questions_are_answered(book: Path) -> None:
@@ -544,6 +549,29 @@ def test_print_is_light_and_open_and_leaves_no_trace(
     tab.evaluate(PRINTED)
     assert tab.locator("details[open]").count() == 1
     assert tab.locator("html[data-theme=dark]").count() == 1
+    tab.close()
+
+
+def test_a_button_opens_all_that_gives_nothing_away(
+    book: Path, browser: Browser
+) -> None:
+    tab = browser.new_page()
+    tab.goto(f"file://{book}/_build/html/one.html")
+    button = tab.locator(".unfold")
+    verdicts = tab.locator(".quiz details")
+    others = tab.locator("details").count() - verdicts.count()
+    assert others > 5
+    verdicts.first.locator("summary").click()
+    for key, opened, says in (
+        ("Enter", others, "Fold all"),
+        ("Space", 0, "Unfold all"),
+    ):
+        button.focus()
+        tab.keyboard.press(key)
+        assert tab.locator("details[open]:not(.quiz *)").count() == opened
+        assert button.text_content() == says
+        # The one that a reader opened is left alone.
+        assert tab.locator(".quiz details[open]").count() == 1
     tab.close()
 
 
