@@ -32,7 +32,8 @@ class LoRALayer(bases.StandIn, ABC):
     One factor starts at zero, so a new layer computes exactly what `base`
     does. The other must not start there too: the gradient of each factor is
     proportional to the other, and two zeros would never move (Hu et al. 2022,
-    sec. 4.1). Beside a base in 16 bits the factors are float32.
+    sec. 4.1). Beside a base in 16 bits the factors are float32; a linear
+    layer still keeps its input in 16 bits for them, where it can.
 
     To code that reads a layer instead of calling it, this is the layer that
     it adapts, with the weight W0 + ΔW. A new kind of layer is a subclass with
