@@ -6,15 +6,19 @@ test is made from others: no template, item, name, street or time of the test
 occurs in training. What may be forgotten are forty facts.
 """
 
+from __future__ import annotations
+
 import json
 import random
 import re
 from collections.abc import Sequence
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import torch
 from torch import Tensor, nn
-from transformers import PreTrainedTokenizerBase
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedTokenizerBase
 
 Record = dict[str, str | int]
 
