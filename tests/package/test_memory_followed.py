@@ -462,7 +462,16 @@ def saved(kind: str, layers: int, r: int | None, **settings: Any) -> int:
 @pytest.mark.parametrize("kind", FAMILIES)
 @pytest.mark.parametrize(
     ("r", "settings"),
-    [(None, PURE), (None, FULL[2]), (4, LORA[0]), (4, LORA[1]), (4, PURE)],
+    [
+        (None, PURE),
+        (None, FULL[2]),
+        (4, LORA[0]),
+        (4, LORA[1]),
+        (4, PURE),
+        # Maps that could read one input read a dropped copy each.
+        (4, {**PURE, "dropout": True}),
+        (4, LORA[3]),
+    ],
 )
 def test_what_a_block_of_each_family_saves(kind, r, settings) -> None:
     """The difference of three layers and two, of the library's own code."""
@@ -479,6 +488,7 @@ def test_what_a_block_of_each_family_saves(kind, r, settings) -> None:
             trained=settings.get("trained", "fp32"),
             activations=kept,
             autocast=autocast,
+            dropout=settings.get("dropout", False),
         )
         for layers in (3, 2)
     )

@@ -109,6 +109,19 @@ def test_the_operations_are_those_of_the_rule(
         assert count_flops(layer, x) == large + min(thin, 2 * d * k * r)
 
 
+@pytest.mark.parametrize(("d", "k"), [(64, 16), (16, 64)])
+def test_without_gradients_it_pays_before_either_side_is_reached(
+    d: int, k: int
+) -> None:
+    """It saves 2 N r (d + k) at once, so from N = d k / (d + k) = 12.8 on."""
+    r = 3
+    layer = trained(d, k, r, torch.float32)
+    with torch.no_grad():
+        for N, thin in ((12, 2 * 12 * r * (d + k)), (13, 2 * d * k * r)):
+            x = torch.randn(N, k)
+            assert count_flops(layer, x) == 2 * N * d * k + thin
+
+
 def step(layer: nn.Module, x: Tensor) -> None:
     layer(x).sum().backward()
 
