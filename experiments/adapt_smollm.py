@@ -5,11 +5,11 @@
 writes ``assets/results/smollm.json``: what SmolLM2 knows of the task of
 `lorabook.tasks`, and still knows of all else, after training all of it; after
 training the weights of its linear maps, with their updates cut down to each
-rank afterwards; after training LoRA at each rank, or on some of the maps; and
-after training less than LoRA does. Every run is written as soon as it is done,
-and a run that is in the file is not repeated, so what was cut off goes on
-where it was. On a CPU a run takes five minutes or so, with ``--device cuda``
-seconds.
+rank afterwards; after training LoRA at each rank, or on some of the maps, or
+on few examples; and after training less than LoRA does. Every run is written
+as soon as it is done, and a run that is in the file is not repeated, so what
+was cut off goes on where it was. On a CPU a run takes five minutes or so, with
+``--device cuda`` seconds.
 
 The learning rate of each method is chosen on the validation examples with seed
 0, by steps of a factor of two until the best has a worse one on either side;
@@ -41,8 +41,10 @@ CUTS = (1, 2, 4, 8, 16, 32, 64, 128)  # of at most 576
 # Ranks at which some of the maps have as many numbers as all at rank 4.
 PARTS = {"attention": (11, r"\.(q|k|v|o)_proj"), "mlp": (6, r"\.mlp\.")}
 SEEDS = (0, 1)
+# Examples to learn from where they are few, seen again and again.
+FEW = (100, 25)
 START = {"full": 1e-4, "matrices": 1e-4, "lora": 1e-3, "norms": 8e-3,
-         "last block": 1e-3}  # fmt: skip
+         "last block": 1e-3, "few": 1e-3}  # fmt: skip
 RATES = tuple(1e-3 * 2.0**i for i in range(-8, 7))
 ALPHA = 32.0
 STEPS, BATCH = 60, 4
@@ -144,7 +146,7 @@ def prepare(model: nn.Module, group: Run) -> None:
     method, last = group["method"], len(weights(model)) // 7 - 1
     if method == "full":
         return
-    if method == "lora":
+    if method in ("lora", "few"):
         part = PARTS.get(group["targets"], (0, ""))[1]
         targets = re.compile(f".*{part}.*") if part else "all-linear"
         inject(model, group["rank"], ALPHA, targets)
@@ -159,10 +161,10 @@ def prepare(model: nn.Module, group: Run) -> None:
         model.get_submodule(name).requires_grad_(True)
 
 
-def batches(task: Task, seed: int) -> Callable[[nn.Module], Tensor]:
+def batches(task: Task, setting: Run) -> Callable[[nn.Module], Tensor]:
     """Return a loss that draws other examples at each call."""
-    known = task.examples["train"]
-    draw = generator(seed)
+    known = task.examples["train"][: setting.get("known")]
+    draw = generator(setting["seed"])
 
     def loss(model: nn.Module) -> Tensor:
         at = torch.randint(len(known), (BATCH,), generator=draw)
@@ -178,7 +180,7 @@ def adapt(task: Task, setting: Run, steps: int) -> tuple[Any, Tensor]:
     seed_all(setting["seed"])
     prepare(model, setting)
     # All methods see the same batches.
-    loss = batches(task, setting["seed"])
+    loss = batches(task, setting)
     history = train(
         lambda: loss(model),
         model.parameters(),
@@ -222,6 +224,10 @@ def groups() -> list[Run]:
         ),
         {"method": "last block"},
         {"method": "norms"},
+        *(
+            {"method": "few", "targets": "all", "rank": 16, "known": known}
+            for known in FEW
+        ),
     ]
 
 
@@ -294,17 +300,9 @@ def main(arguments: list[str] | None = None) -> None:
     torch.set_num_threads(1)
     command = f"python experiments/adapt_smollm.py --device {options.device}"
     command += f" --steps {options.steps}"
-    try:
-        about = provenance.record(
-            command,
-            settings_used(options.steps),
-            (options.out,),
-            options.allow_dirty,
-            options.device,
-        )
-        done = provenance.resume(options.out, about)
-    except provenance.Refused as error:
-        parser.error(str(error))
+    about, done = provenance.begin(
+        parser, options, command, settings_used(options.steps)
+    )
     task = load(options.device)
     found = {
         "provenance": about,

@@ -212,16 +212,12 @@ def main(arguments: list[str] | None = None) -> None:
     if options.steps < 1:
         parser.error(f"--steps needs 1 or more, got {options.steps}")
     torch.set_num_threads(1)
-    try:
-        about = provenance.record(
-            f"python experiments/adapt_tiny_gpt.py --steps {options.steps}",
-            settings_used(options.steps),
-            (options.out,),
-            options.allow_dirty,
-        )
-        done = provenance.resume(options.out, about)
-    except provenance.Refused as error:
-        parser.error(str(error))
+    about, done = provenance.begin(
+        parser,
+        options,
+        f"python experiments/adapt_tiny_gpt.py --steps {options.steps}",
+        settings_used(options.steps),
+    )
     found = {
         "provenance": about,
         "base": losses(load_tiny_gpt()),

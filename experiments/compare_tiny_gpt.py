@@ -141,22 +141,18 @@ def main(arguments: list[str] | None = None) -> None:
     parser.add_argument("--limit", type=int, help="stop after so many runs")
     options = parser.parse_args(arguments)
     torch.set_num_threads(1)
-    try:
-        about = provenance.record(
-            "python experiments/compare_tiny_gpt.py",
-            {
-                "bytes of each text": BYTES,
-                "optimizer": "Adam, linear decay",
-                "warmup": WARMUP,
-                "alpha": ALPHA,
-                **SETTINGS,
-            },
-            (options.out,),
-            options.allow_dirty,
-        )
-        done = provenance.resume(options.out, about)
-    except provenance.Refused as error:
-        parser.error(str(error))
+    about, done = provenance.begin(
+        parser,
+        options,
+        "python experiments/compare_tiny_gpt.py",
+        {
+            "bytes of each text": BYTES,
+            "optimizer": "Adam, linear decay",
+            "warmup": WARMUP,
+            "alpha": ALPHA,
+            **SETTINGS,
+        },
+    )
     found = {
         "provenance": about,
         "base": losses(load_tiny_gpt()),

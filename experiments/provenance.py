@@ -6,7 +6,8 @@ commit. With ``--allow-dirty`` a script runs all the same, to be tried out; the
 file then says so, and the book refuses to read it.
 
 A script that makes many runs writes each as soon as it is done, with the
-commit that it was made at, and goes on later where it was cut off.
+commit and the device that it was made with, and goes on later where it was cut
+off, on another device too.
 """
 
 from __future__ import annotations
@@ -154,23 +155,57 @@ def write(path: Path, content: Content) -> None:
 def resume(path: Path, about: Content) -> list[Content]:
     """Return the runs that a file has already; none if there is no file.
 
-    What is known of runs without a commit is kept in `about`.
+    A run without a device is given that of its file. What is known of runs
+    without a commit is kept in `about`.
 
     Raises
     ------
     Refused
-        If they were made with other settings, versions or devices: what
-        these gave would be taken for what the present ones give.
+        If they were made with other settings or versions: what these gave
+        would be taken for what the present ones give.
     """
     if not path.exists():
         return []
     before: Content = json.loads(path.read_text("utf8"))
     old = before["provenance"]
-    for key in ("settings", "python", "torch", "device"):
+    for key in ("settings", "python", "torch"):
         # JSON makes lists of tuples.
         if old[key] != json.loads(json.dumps(about[key])):
             raise Refused(f"{path.name} has runs with another value of {key}")
     if UNRECORDED in old:
         about[UNRECORDED] = old[UNRECORDED]
-    runs: list[Content] = before["runs"]
-    return runs
+    return [{"device": old["device"], **run} for run in before["runs"]]
+
+
+def begin(
+    arguments: argparse.ArgumentParser,
+    options: argparse.Namespace,
+    command: str,
+    settings: Mapping[str, Any],
+) -> tuple[Content, list[Content]]:
+    """Return what a file of runs says of itself, and the runs it has.
+
+    Where they cannot be added to, the script ends in one sentence.
+
+    Parameters
+    ----------
+    arguments : ArgumentParser
+        As `parser` returns it.
+    options : Namespace
+        What it has read; a device other than ``"cpu"`` is their ``device``.
+    command : str
+        What to type to get the same.
+    settings : mapping
+        All that decides on the numbers.
+    """
+    try:
+        about = record(
+            command,
+            settings,
+            (options.out,),
+            options.allow_dirty,
+            getattr(options, "device", "cpu"),
+        )
+        return about, resume(options.out, about)
+    except Refused as error:
+        arguments.error(str(error))

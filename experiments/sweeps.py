@@ -68,7 +68,7 @@ def carry_out(
         Stop after so many settings, those included that were done before.
     """
     done = found["runs"]
-    commit = {"commit": found["provenance"]["commit"]}
+    made = {key: found["provenance"][key] for key in ("commit", "device")}
     # How many there will be depends on what comes out.
     for count, setting in enumerate(tqdm(settings, desc="runs")):
         if count == limit:
@@ -77,5 +77,5 @@ def carry_out(
             continue
         run = execute(setting)
         tqdm.write(" ".join(map(str, run.values())))
-        done.append(run | commit)
+        done.append(run | made)
         provenance.write(out, found)

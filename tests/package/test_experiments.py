@@ -202,8 +202,9 @@ def test_a_cut_off_adaptation_goes_on(tmp_path, run, capsys) -> None:
         assert [run["lr"] for run in runs] == [1e-4, 3e-4][:limit]
     found = json.loads(file.read_text("utf8"))
     base = found["base"]
-    commit = found["provenance"]["commit"]
-    assert [run["commit"] for run in runs] == [commit, commit]
+    for key in ("commit", "device"):
+        made = found["provenance"][key]
+        assert [run[key] for run in runs] == [made, made]
     assert all(run["validation"] < base["validation"] for run in runs)
     # Longer runs may not go into the file of short ones.
     before = file.read_bytes()
@@ -440,7 +441,7 @@ def test_what_each_method_trains_and_what_a_cut_leaves(
             test = task.loss(model, "test")
             assert cut["32"] == pytest.approx(test, abs=1e-4)
             assert cut["32"] < cut["1"] < task.loss(task.model, "test")
-        elif method == "lora":
+        elif method in ("lora", "few"):
             names = {name.rpartition(".")[0] for name in trained}
             wanted = {"all": "", "attention": "self_attn", "mlp": ".mlp."}
             chosen = [x for x in shapes if wanted[part] in x]
@@ -457,6 +458,19 @@ def test_what_each_method_trains_and_what_a_cut_leaves(
             )
         else:
             assert len(trained) == len(list(tiny_llama.parameters()))
+
+
+def test_few_examples_are_the_first_of_all(monkeypatch) -> None:
+    adapt, seen = script("adapt_smollm"), set()
+    monkeypatch.setattr(tasks, "batch", lambda _, chosen: seen.update(chosen))
+    monkeypatch.setattr(tasks, "answer_loss", lambda model, _: model)
+    task = adapt["Task"](None, None, {"train": range(1000)}, None, 0)
+    for known, more in ((25, {"known": 25}), (1000, {})):
+        loss = adapt["batches"](task, {"seed": 0, **more})
+        for _ in range(60):
+            loss(None)
+        assert max(seen) < known <= 1.2 * max(seen)
+        assert len(seen) == known if known == 25 else len(seen) > 150
 
 
 def test_parts_of_the_real_model_have_equal_budgets() -> None:

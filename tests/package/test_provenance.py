@@ -262,18 +262,24 @@ def test_what_is_no_number_is_not_written(tmp_path) -> None:
 def test_a_file_goes_on_with_its_runs(tmp_path) -> None:
     path = tmp_path / "found.json"
     assert provenance.resume(path, dict(ABOUT)) == []
-    runs = [{"lr": 0.1, "commit": CLEAN}]
+    runs = [
+        {"lr": 0.1, "commit": CLEAN},
+        {"lr": 0.2, "commit": CLEAN, "device": "a GPU"},
+    ]
     provenance.write(path, {"provenance": ABOUT, "runs": runs})
-    later = ABOUT | {"commit": "1" * 40}
+    # Each keeps the device that it was made on.
+    later = ABOUT | {"commit": "1" * 40, "device": "a faster GPU"}
+    runs[0]["device"] = ABOUT["device"]
     assert provenance.resume(path, later) == runs
     assert "runs without a commit" not in later
     old = ABOUT | {"runs without a commit": "made at 0 or before"}
     provenance.write(path, {"provenance": old, "runs": [{"lr": 0.1}]})
-    assert provenance.resume(path, later) == [{"lr": 0.1}]
+    kept = [{"lr": 0.1, "device": ABOUT["device"]}]
+    assert provenance.resume(path, later) == kept
     assert later["runs without a commit"] == "made at 0 or before"
 
 
-@pytest.mark.parametrize("key", ["settings", "python", "torch", "device"])
+@pytest.mark.parametrize("key", ["settings", "python", "torch"])
 def test_runs_of_another_kind_do_not_mix(key: str, tmp_path) -> None:
     path = tmp_path / "found.json"
     provenance.write(path, {"provenance": ABOUT, "runs": []})
