@@ -1,14 +1,14 @@
-"""Adapt the book's language model to code: which part, and how large a batch.
+"""Adapt the book's language model to code: which part, which batch, how long.
 
     python experiments/compare_tiny_gpt.py
 
 writes ``assets/results/comparison.json``: the losses after training all of the
 model, or its head, last block, biases or norms, or LoRA on all linear maps, on
 those of the attention or on those of the perceptrons, with as many numbers;
-and of full fine-tuning and LoRA with smaller and larger batches, as many
-windows of text in all. With one thread it takes about half an hour. Every run
-is written as soon as it is done, and a run that is in the file is not
-repeated.
+of full fine-tuning and LoRA with smaller and larger batches, as many windows
+of text in all; and of both over four times as many steps, where a small rank
+may run out of room. With one thread it takes about an hour. Every run is
+written as soon as it is done, and a run that is in the file is not repeated.
 
 The learning rate of each is chosen on the validation text with seed 0, by
 steps of a factor of two until the best has a worse one on either side; all
@@ -23,7 +23,7 @@ from typing import Any
 import provenance
 import torch
 from sweeps import Run, carry_out, other_seeds, walk_rates
-from torch import nn
+from torch import Tensor, nn
 
 from lorabook import data
 from lorabook.adapters import inject
@@ -44,6 +44,9 @@ RATES = tuple(1e-2 * 2.0**i for i in range(-8, 6))
 ALPHA = 16.0
 # Windows a step, and steps: 800 windows in all.
 BATCHES = ((8, 100), (2, 400), (32, 25))
+# Four times as many windows, at each of these ranks.
+LONG, RANKS, LONG_SEEDS = (8, 400), (1, 8, 32), (0, 1, 2)
+PIECE = 10  # steps: the loss in training is kept as a mean over so many
 WARMUP = 0.1  # of the steps
 SETTINGS: dict[str, Any] = {"clip": 1.0}
 TEXTS = {
@@ -60,8 +63,7 @@ def prepare(model: TinyGPT, group: Run) -> None:
     if method == "full":
         return
     if method == "lora":
-        rank, targets = TARGETS[group["targets"]]
-        inject(model, rank, ALPHA, targets)
+        inject(model, group["rank"], ALPHA, TARGETS[group["targets"]][1])
         return
     model.requires_grad_(False)
     trained = {
@@ -76,15 +78,15 @@ def prepare(model: TinyGPT, group: Run) -> None:
         )
 
 
-def adapt(setting: Run) -> TinyGPT:
-    """Return the model after training on code."""
+def adapt(setting: Run) -> tuple[TinyGPT, Tensor]:
+    """Return the model after training on code, and its loss at each step."""
     model = load_tiny_gpt()
     seed_all(setting["seed"])
     prepare(model, setting)
     # Again, so that all methods see the same batches.
     seed_all(setting["seed"])
     loss = text_loss(model, data.corpus("code"), setting["batch"])
-    train(
+    history = train(
         loss,
         model.parameters(),
         setting["steps"],
@@ -92,7 +94,7 @@ def adapt(setting: Run) -> TinyGPT:
         warmup=max(1, round(WARMUP * setting["steps"])),
         **SETTINGS,
     )
-    return model
+    return model, history
 
 
 def losses(model: nn.Module) -> Run:
@@ -104,33 +106,49 @@ def losses(model: nn.Module) -> Run:
 
 
 def groups() -> list[Run]:
-    """Return what is compared: methods at one batch, then batches."""
-    batch, steps = BATCHES[0]
-    at = {"batch": batch, "steps": steps}
-    lora = [{"method": "lora", "targets": x} for x in TARGETS]
-    rest = [{"method": x} for x in START if x != "lora"]
-    methods: list[Run] = [group | at for group in (*lora, *rest)]
-    return methods + [
-        group | {"batch": batch, "steps": steps}
-        for batch, steps in BATCHES[1:]
-        for group in (rest[0], lora[0])
+    """Return what is compared: methods, then batches, then ranks for long."""
+    lora: list[Run] = [
+        {"method": "lora", "targets": name, "rank": rank}
+        for name, (rank, _) in TARGETS.items()
     ]
+    rest: list[Run] = [{"method": x} for x in START if x != "lora"]
+    ranks = [lora[0] | {"rank": rank} for rank in RANKS]
+    at = [{"batch": batch, "steps": steps} for batch, steps in BATCHES]
+    return [
+        *(group | at[0] for group in (*lora, *rest)),
+        *(group | some for some in at[1:] for group in (rest[0], lora[0])),
+        *(
+            group | {"batch": LONG[0], "steps": LONG[1]}
+            for group in (rest[0], *ranks)
+        ),
+    ]
+
+
+def is_long(setting: Run) -> bool:
+    """Whether a run has more windows than the others."""
+    return (setting["batch"], setting["steps"]) == LONG
 
 
 def settings(done: list[Run]) -> Iterator[Run]:
     """Yield what is to be run: rates with seed 0, then the other seeds."""
     for group in groups():
         start = START[group["method"]]
+        seeds = LONG_SEEDS if is_long(group) else SEEDS
         yield from walk_rates(done, group, RATES, start)
-        yield from other_seeds(done, group, SEEDS[1:])
+        yield from other_seeds(done, group, seeds[1:])
 
 
 def execute(setting: Run) -> Run:
     """Return a setting together with what came out: nothing, if it failed."""
     try:
-        return setting | losses(adapt(setting))
+        model, history = adapt(setting)
     except FloatingPointError:
         return setting | dict.fromkeys(TEXTS)
+    run = setting | losses(model)
+    if is_long(setting):
+        means = history.view(-1, PIECE).mean(1)
+        run["history"] = [round(x, 4) for x in means.tolist()]
+    return run
 
 
 def main(arguments: list[str] | None = None) -> None:

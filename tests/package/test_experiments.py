@@ -520,7 +520,7 @@ def test_a_short_comparison_is_kept(tmp_path, run, monkeypatch) -> None:
     run("compare_tiny_gpt", "--out", file, "--limit", 1)
     found = json.loads(file.read_text("utf8"))
     (only,) = found["runs"]
-    assert (only["targets"], only["lr"]) == ("all", 1e-2)
+    assert (only["targets"], only["rank"], only["lr"]) == ("all", 8, 1e-2)
     # On a text of 3,000 bytes, more is forgotten than learned.
     assert 1.5 < found["base"]["docs"] < only["docs"] < 8
 
@@ -533,6 +533,8 @@ def test_each_method_of_the_comparison_trains_its_part() -> None:
         compare["prepare"](model, group)
         trained = [n for n, p in model.named_parameters() if p.requires_grad]
         name = group.get("targets", group["method"])
+        if group["steps"] == 400 and group["batch"] == 8:
+            continue
         sizes[name] = sum(
             p.numel() for p in model.parameters() if p.requires_grad
         )
@@ -557,3 +559,32 @@ def test_each_method_of_the_comparison_trains_its_part() -> None:
     assert sizes["norms"] == (2 * 4 + 1) * 256
     for part in ("attention", "mlp"):
         assert sizes[part] == pytest.approx(sizes["all"], rel=0.03)
+
+
+def test_long_runs_keep_their_losses(monkeypatch) -> None:
+    """Of full fine-tuning and of each rank, at a rate of their own."""
+    long = {"batch": 8, "steps": 400}
+    compare = script("compare_tiny_gpt")
+    ranks = [
+        x.get("rank") for x in compare["groups"]() if long.items() <= x.items()
+    ]
+    assert ranks == [None, 1, 8, 32]
+    done: list[dict] = []
+    for setting in compare["settings"](done):
+        done.append(setting | {"validation": setting["lr"]})
+    found = data.Results({"runs": done})
+    seeds = {x["seed"] for x in found.pick(method="full", **long)}
+    assert seeds == {0, 1, 2}
+    few = {x["seed"] for x in found.pick(method="full", batch=8, steps=100)}
+    assert few == {0, 1, 2, 3, 4}
+    # What is kept of a run.
+    execute = compare["execute"]
+    history = torch.arange(400.0, dtype=torch.float64)
+    monkeypatch.setitem(
+        execute.__globals__, "adapt", lambda _: (None, history)
+    )
+    monkeypatch.setitem(execute.__globals__, "losses", lambda _: {"test": 1.0})
+    kept = execute({"method": "full", **long})["history"]
+    assert len(kept) == 40
+    assert kept[:2] == [4.5, 14.5]
+    assert "history" not in execute({"method": "full", **long, "steps": 100})
