@@ -19,6 +19,7 @@ from typing import Any
 import pydata_sphinx_theme
 from cuts import Cuts, cut_font, cut_style, names_in, shown_by
 from PIL import Image
+from sheets import in_order, join, with_one_link
 from sphinx.application import Sphinx
 from sphinx.builders import Builder
 from sphinx.errors import ExtensionError
@@ -234,11 +235,13 @@ def finish(app: Sphinx, exception: Exception | None) -> None:
         for path in static.glob(pattern):
             path.unlink()
     repair_scripts(static)
-    used, pages = Used(), {}
+    used, pages, parts = Used(), {}, []
     for path in sorted(site.rglob("*.html")):
         if "_static" not in path.relative_to(site).parts:
             before = path.read_text(encoding="utf8")
             text = size_images(path, repair(path.stem, before))
+            text, sheets = with_one_link(text)
+            parts.append(sheets)
             pages[path] = before, text
             used.by_page(text)
     for path in static.rglob("*.js"):
@@ -246,6 +249,7 @@ def finish(app: Sphinx, exception: Exception | None) -> None:
     styles = trim_styles(static, used.names, cuts)
     cut_icons(static, styles, cuts)
     write_fonts(site, used.styles, cuts)
+    join(static, in_order(parts))
     cuts.forget()
     versions = {
         f"_static/{path.relative_to(static).as_posix()}": version(path)

@@ -532,14 +532,14 @@ def test_new_results_reach_a_page_whose_text_is_old(book: Book) -> None:
 
 
 def test_changed_style_reaches_every_page(book: Book) -> None:
-    version = re.compile(r"book\.css\?v=(\w+)")
+    version = re.compile(r"styles\.css\?v=(\w+)")
     before = version.findall(book.shows("alpha"))
     with (book.root / "assets" / "book.css").open("a") as handle:
         handle.write("\n.changed { color: red }\n")
     status, output = book.make("site")
     assert status == 0, output
     assert book.runs() == {"alpha": 1, "beta": 1}
-    copied = book.root / "_build" / "html" / "_static" / "book.css"
+    copied = book.root / "_build" / "html" / "_static" / "styles.css"
     assert ".changed" in copied.read_text()
     # Else a browser that has been here before would keep the old one.
     versions = {x: version.findall(book.shows(x)) for x in ("alpha", "beta")}

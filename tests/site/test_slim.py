@@ -11,11 +11,13 @@ from typing import Any
 import cuts
 import fonts
 import pytest
+import sheets
 import slim
 import tinycss2
 from fontTools.ttLib import TTFont
 from hypothesis import given
 from hypothesis import strategies as st
+from sphinx.errors import ExtensionError
 
 ROOT = Path(__file__).resolve().parents[2]
 NAMES = {"a", "b", "ab", "c-d"}
@@ -180,6 +182,69 @@ def test_names_are_those_of_pages_and_scripts() -> None:
     assert used.styles == {'.six { content: "x" }'}
     used.by_script('e.classList.add("seven"); e.id = `eight-${nine}`')
     assert used.names >= {"seven", "eight-", "nine"}
+
+
+PAGE = (
+    '<link href="{up}_static/a/one.css?v=1" rel="stylesheet" />\n'
+    '<link rel="stylesheet" href="https://example.org/_static/x.css">\n'
+    '<link rel="stylesheet" href="{up}_static/x.css" media="print">\n'
+    '<link rel="stylesheet" type="text/css" href="{up}_static/two.css" />\n'
+    '<link rel="icon" href="{up}_static/x.svg" />'
+)
+
+
+@pytest.mark.parametrize("up", ["", "../", "/lora/"])
+def test_a_page_loads_one_style_sheet_of_its_own(up: str) -> None:
+    page = PAGE.format(up=up)
+    made, parts = sheets.with_one_link(page)
+    assert parts == ["a/one.css", "two.css"]
+    assert re.findall(r'href="([^"]*)"', made) == [
+        f"{up}_static/styles.css",
+        "https://example.org/_static/x.css",
+        f"{up}_static/x.css",
+        f"{up}_static/x.svg",
+    ]
+    versions = {"_static/styles.css": "1234", "_static/x.css": "5"}
+    known = slim.with_versions("page", made, versions)
+    assert sheets.with_one_link(known)[1] == parts
+    again, _ = sheets.with_one_link(known)
+    assert slim.with_versions("page", again, versions) == known
+    assert sheets.with_one_link("<p>") == ("<p>", [])
+
+
+def test_parts_keep_the_order_of_each_page() -> None:
+    pages = [["a", "b", "d"], ["a", "c", "d"], ["d", "e"], []]
+    for given_ in (pages, pages[::-1]):
+        order = sheets.in_order(given_)
+        assert sorted(order) == ["a", "b", "c", "d", "e"]
+        for page in pages:
+            assert [x for x in order if x in page] == page
+        assert order == sheets.in_order(pages)
+
+
+def test_a_joined_style_sheet_finds_its_files(tmp_path: Path) -> None:
+    (tmp_path / "a").mkdir()
+    texts = {
+        "a/one.css": '@charset "UTF-8";@import "../base.css";\n'
+        'b{src:url("../f/x.woff2"),url(y.svg)}',
+        "base.css": "i{src:url('z.svg'),url(data:w),url(#v)}",
+        "two.css": "u{src:url(https://example.org/t.svg)}",
+    }
+    for name, text in texts.items():
+        (tmp_path / name).write_text(text, encoding="utf8")
+    for _ in range(2):  # nothing to do the second time
+        sheets.join(tmp_path, ["a/one.css", "two.css"])
+        (made,) = (x for x in tmp_path.rglob("*") if x.is_file())
+        assert made.name == "styles.css"
+        assert made.read_text(encoding="utf8").split() == [
+            'i{src:url("z.svg"),url(data:w),url(#v)}',
+            'b{src:url("f/x.woff2"),url("a/y.svg")}',
+            "u{src:url(https://example.org/t.svg)}",
+        ]
+    late = tmp_path / "late.css"
+    late.write_text('p{} @import url("x.css");', encoding="utf8")
+    with pytest.raises(ExtensionError, match="that cannot move"):
+        sheets.join(tmp_path, ["late.css"])
 
 
 def test_versions_are_written_and_missing_files_named(
