@@ -11,6 +11,17 @@
   const dark = matchMedia("(prefers-color-scheme: dark)").matches;
   page.mode = remembered("mode") || "auto";
   page.theme = page.mode === "auto" ? (dark ? "dark" : "light") : page.mode;
+  // The faces of the text, which would else be asked for when the first line
+  // stands already. What lies on a disk comes at once, and may not be asked
+  // for in this way.
+  if (location.protocol === "file:") return;
+  for (const face of ["serif", "sans", "sans-bold", "serif-bold"]) {
+    const link = document.createElement("link");
+    const href = new URL(`fonts/${face}.woff2`, document.currentScript.src);
+    Object.assign(link, { rel: "preload", as: "font", type: "font/woff2",
+                          crossOrigin: "anonymous", href });
+    document.head.append(link);
+  }
 })();
 
 // Settings of sphinx-togglebutton, which looks for them here.

@@ -67,6 +67,12 @@ REPAIRS = [
     (r"<script>\s*// Activate the search field.*?</script>", ""),
     (r'onclick="window\.print\(\)"', 'data-do="print"'),
     (r'onclick="toggleFullScreen\(\)"', 'data-do="fullscreen"'),
+    # It asks for the fonts, so it comes before the style sheets.
+    (
+        r"(<meta http-equiv=[^>]*>)(.*?)"
+        r'\s*(<script src="[^"]*_static/page\.js[^"]*"></script>)',
+        r"\1\3\2",
+    ),
     # Without scripts, "auto" would have no colours.
     (r'data-theme="auto"', 'data-theme="light"'),
     # 1.5 MB of script to draw icons that the style sheet draws as well.
