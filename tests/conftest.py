@@ -56,6 +56,17 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
             item.add_marker(pytest.mark.xdist_group(item.path.stem))
 
 
+def pytest_make_parametrize_id(val: object) -> str | None:
+    """Name a test after the beginning of what is long.
+
+    Each worker is sent the names of all tests, and one of a test's values
+    has four million characters.
+    """
+    if isinstance(val, str | bytes) and len(val) > 80:
+        return f"{val[:60]!r}".strip("b'\"") + "…"
+    return None
+
+
 def pytest_runtest_call(item: pytest.Item) -> None:
     """Seed PyTorch, if it is there: no test draws what another one left.
 
