@@ -372,6 +372,7 @@ def test_the_answer_to_a_guess():
         assert expected in words
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("optimizer", "scaling"), SHARED)
 def test_another_rank_and_the_theory_of_the_first_step(optimizer, scaling):
     """Averages over the page's draws, and what the theorem foretells."""

@@ -112,6 +112,7 @@ def test_the_spectra_and_ranks_are_the_packages(runs):
                 assert got["rank"][key] == numerical_rank(W, rtol=1e-12)
 
 
+@pytest.mark.slow
 def test_ranks_add_up_whatever_is_drawn():
     """The question's answer holds for any problem and any batches."""
     found = call(
@@ -130,6 +131,7 @@ def test_ranks_add_up_whatever_is_drawn():
         assert ranks[-1]["lora"] == r
 
 
+@pytest.mark.slow
 def test_adam_and_decay_keep_no_rank():
     found = call(
         "gradient-rank",

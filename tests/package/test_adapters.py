@@ -499,6 +499,7 @@ def test_a_layer_that_is_also_held_elsewhere_is_refused(
         inject(model[0], 2, 4.0, "layer")
 
 
+@pytest.mark.slow
 def test_a_model_that_was_compiled_before_is_compiled_again() -> None:
     model = nn.Sequential(nn.Linear(6, 6), nn.Tanh(), nn.Linear(6, 6))
     compiled = torch.compile(model, backend="eager")
