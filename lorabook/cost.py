@@ -540,6 +540,23 @@ def _end(sizes: Architecture, r: int | None, f: _Block) -> int:
     return _norm(sizes, r, f) + head
 
 
+# What the backward pass of a gated MLP in 16 bits holds where PEFT converts to
+# fp32 factors and back, beyond what is saved: bytes for each token along the
+# MLP's hidden units, and along the width. By whether the map after the product
+# is adapted, with autocast, with dropout; of two moments the larger one
+# counts. Found by following models of four shapes.
+_CONVERTED: dict[tuple[bool, bool, bool], tuple[tuple[int, int], ...]] = {
+    (True, True, False): ((6, 10),),
+    (True, True, True): ((10, 10),),
+    (True, False, False): ((4, 12),),
+    (True, False, True): ((6, 14),),
+    (False, True, False): ((4, 10), (6, 2)),
+    (False, True, True): ((4, 10), (6, 2)),
+    (False, False, False): ((8, 6),),
+    (False, False, True): ((8, 10),),
+}
+
+
 def _working(sizes: Architecture, names: tuple[str, ...], f: _Block) -> int:
     """Return what a block's backward pass holds beyond what is saved.
 
@@ -548,10 +565,16 @@ def _working(sizes: Architecture, names: tuple[str, ...], f: _Block) -> int:
     activation function needs on the way. Found by following both.
     """
     hidden, c = sizes.linears["up"][0], f.wide
-    down = "down" in names
+    down, gated = "down" in names, "gate" in sizes.linears
+    converted = f.factor == 4 and c == 2 and not f.quantised
+    if converted and gated and not {"gate", "up", "down"}.isdisjoint(names):
+        held = _CONVERTED[down, f.autocast, f.dropout]
+        if held == ((4, 12),) and "up" not in names:
+            held = ((2, 14), (4, 4))
+        return max(h * hidden + d * sizes.width for h, d in held)
     if sizes.activation == "gelu_new" and f.autocast:
         widest = 12
-    elif sizes.activation == "gelu_new" or "gate" in sizes.linears:
+    elif sizes.activation == "gelu_new" or gated:
         widest = 3 * c
     else:
         widest = 2 * c
@@ -560,10 +583,8 @@ def _working(sizes: Architecture, names: tuple[str, ...], f: _Block) -> int:
     if down and f.factor is not None:
         own, _ = _own_copy(sizes, "product", f)
         there = 2 * c
-        gated = "gate" in sizes.linears
-        converted = own and f.factor == 4 and c == 2 and not f.quantised
-        if converted:
-            there += 4 if f.autocast or gated else 2
+        if own and converted:
+            there += 4 if f.autocast else 2
         if f.dropout:
             there += 4
         widest = max(widest, there)

@@ -115,13 +115,23 @@
       const [hidden] = m.linears.up, c = f.wide;
       const gated = "gate" in m.linears, old = m.activation === "gelu_new";
       const down = names.includes("down");
+      const converted = f.factor === 4 && c === 2 && !f.quantised;
+      if (converted && gated &&
+          ["gate", "up", "down"].some((x) => names.includes(x))) {
+        // As _CONVERTED in lorabook/cost.py.
+        const held = !down ? (f.autocast ? [[4, 10], [6, 2]]
+          : [[8, f.dropout ? 10 : 6]])
+          : f.autocast ? [[f.dropout ? 10 : 6, 10]]
+            : f.dropout ? [[6, 14]]
+              : names.includes("up") ? [[4, 12]] : [[2, 14], [4, 4]];
+        return Math.max(...held.map(([h, d]) => h * hidden + d * m.width));
+      }
       let widest = old && f.autocast ? 12 : (old || gated ? 3 : 2) * c;
       if (down) widest -= c;
       if (down && f.factor !== null) {
         const [own] = C.copied(m, "product", f);
         let there = 2 * c;
-        if (own && f.factor === 4 && c === 2 && !f.quantised)
-          there += f.autocast || gated ? 4 : 2;
+        if (own && converted) there += f.autocast ? 4 : 2;
         if (f.dropout) there += 4;
         widest = Math.max(widest, there);
       }

@@ -7,6 +7,7 @@ page itself is tried in `test_moved.py`.
 from __future__ import annotations
 
 import dataclasses
+import itertools
 import random
 from typing import Any
 
@@ -54,9 +55,20 @@ def drawn(draw: random.Random, model: str) -> dict[str, Any]:
 
 
 def grid() -> list[dict[str, Any]]:
-    """Return forty settings of each model."""
+    """Return forty settings of each model, and what PEFT converts."""
     draw = random.Random(0)
-    return [drawn(draw, model) for model in ARCHITECTURES for _ in range(40)]
+    cases = [drawn(draw, x) for x in ARCHITECTURES for _ in range(40)]
+    # Which of two sums is larger depends on the share of the MLP.
+    for model, names, autocast, dropout in itertools.product(
+        ("llama-3-8b", "llama-2-7b", "qwen2.5-7b"),
+        (["down"], ["up", "down"], ["gate"], ["q"]),
+        (True, False),
+        (True, False),
+    ):
+        as_peft = {"base": "bf16", "trained": "fp32"}
+        some = {"names": names, "autocast": autocast, "dropout": dropout}
+        cases.append(drawn(draw, model) | some | as_peft | {"rank": 4})
+    return cases
 
 
 def settings(set_: dict[str, Any]) -> dict[str, Any]:

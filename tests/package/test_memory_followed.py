@@ -378,6 +378,47 @@ def test_the_peak_where_the_mlp_alone_is_adapted(kind, settings) -> None:
     assert expected == pytest.approx(found, rel=0.035)
 
 
+# Each with its own sum along the hidden units and along the width.
+CONVERTED = {
+    "all-linear": "all-linear",
+    "q,v,up": ["q_proj", "v_proj", "up_proj"],
+    "gate,down": ["gate_proj", "down_proj"],
+}
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("targets", CONVERTED)
+@pytest.mark.parametrize("kind", ["llama", "gemma", "qwen2"])
+@pytest.mark.parametrize("autocast", [True, False])
+@pytest.mark.parametrize("dropout", [True, False])
+@pytest.mark.parametrize("ratio", [2, 3.5, 8])
+def test_the_peak_at_other_widths_of_the_mlp(
+    kind, targets, autocast, dropout, ratio, monkeypatch
+) -> None:
+    """fp32 factors beside a 16-bit base, as PEFT makes them."""
+    settings = {"autocast": autocast, "dropout": dropout}
+    shape = FAMILY | {
+        "hidden_size": 256,
+        "intermediate_size": int(ratio * 256),
+        "num_hidden_layers": 2,
+        "head_dim": 64,
+        "tie_word_embeddings": False,
+    }
+    config = AutoConfig.for_model(kind, **shape)
+    monkeypatch.setitem(ADAPTED, kind, CONVERTED)
+    model = built(config, 4, targets, **settings)
+    found = followed(model, stepper(model, 4, 64, **settings), "bf16")
+    expected = predicted(
+        from_config(config.to_dict()),
+        4,
+        targets,
+        batch=4,
+        sequence=64,
+        **settings,
+    )
+    assert expected == pytest.approx(found, rel=0.02)
+
+
 @pytest.mark.parametrize("accumulation", [1, 2])
 @pytest.mark.parametrize("autocast", [True, False])
 def test_the_gradients_of_a_tied_head(autocast, accumulation) -> None:
