@@ -110,7 +110,12 @@ def test_what_is_shipped_is_read(name: str, folder: str) -> None:
 
 def test_every_file_of_results_is_read_here() -> None:
     shipped = {x.stem for x in (assets.assets_folder() / "results").iterdir()}
-    assert shipped == {"adaptation", "smollm", "update_spectra"}
+    assert shipped == {
+        "adaptation",
+        "comparison",
+        "smollm",
+        "update_spectra",
+    }
 
 
 # The best rate
