@@ -144,12 +144,14 @@ def test_maps_in_int8_keep_what_they_read() -> None:
         assert kept("int8", targets) - kept("nf4", targets) == 2 * read
 
 
-def test_a_block_unpacks_a_quantised_map() -> None:
-    """The largest, on top of what a block holds without."""
+@pytest.mark.parametrize("targets", ["all-linear", "qv", "attention"])
+def test_a_block_unpacks_a_quantised_map(targets) -> None:
+    """The largest, adapted or not, on top of what a block holds without."""
     plain, packed = (
         cost.moments(
             "llama-3-8b",
             8,
+            targets,
             base=base,
             trained="bf16",
             autocast=False,
