@@ -253,6 +253,14 @@ def test_autocast_holds_a_copy_of_each_linear_weight() -> None:
     assert kept == 2 * 8 * 64 + 2 * 64 * 32
 
 
+@pytest.mark.parametrize(("trained", "number"), [("fp32", 2), ("bf16", 0)])
+def test_autocast_copies_factors_that_are_in_fp32(trained, number) -> None:
+    found = cost.moments(
+        "llama-3-8b", 8, trained=trained, checkpointing=False
+    )["loss"]
+    assert found.copies == number * cost.adapter_parameters("llama-3-8b", 8)
+
+
 def test_three_numbers_for_each_word() -> None:
     """What the loss of all tokens allocates, forward and backward."""
     sizes: list[int] = []
