@@ -144,12 +144,14 @@ def test_maps_in_int8_keep_what_they_read() -> None:
         assert kept("int8", targets) - kept("nf4", targets) == 2 * read
 
 
-def test_a_block_unpacks_a_quantised_map() -> None:
-    """The largest, on top of what a block holds without."""
+@pytest.mark.parametrize("targets", ["all-linear", "qv", "attention"])
+def test_a_block_unpacks_a_quantised_map(targets) -> None:
+    """The largest, adapted or not, on top of what a block holds without."""
     plain, packed = (
         cost.moments(
             "llama-3-8b",
             8,
+            targets,
             base=base,
             trained="bf16",
             autocast=False,
@@ -249,6 +251,14 @@ def test_autocast_holds_a_copy_of_each_linear_weight() -> None:
     with torch.autocast("cpu", torch.bfloat16):
         kept = saved_bytes(layer, x.bfloat16(), exclude=[layer.weight])
     assert kept == 2 * 8 * 64 + 2 * 64 * 32
+
+
+@pytest.mark.parametrize(("trained", "number"), [("fp32", 2), ("bf16", 0)])
+def test_autocast_copies_factors_that_are_in_fp32(trained, number) -> None:
+    found = cost.moments(
+        "llama-3-8b", 8, trained=trained, checkpointing=False
+    )["loss"]
+    assert found.copies == number * cost.adapter_parameters("llama-3-8b", 8)
 
 
 def test_three_numbers_for_each_word() -> None:

@@ -235,6 +235,30 @@ def test_factors_of_extreme_scales_meet_in_the_middle(dtype, scale) -> None:
     assert torch.equal(zeros, torch.zeros(2, dtype=dtype))
 
 
+@pytest.mark.parametrize("name", SVDS)
+@pytest.mark.parametrize("sign", [1, -1])
+@pytest.mark.parametrize(
+    ("dtype", "scale"),
+    [*EXTREMES, (torch.float32, 1.0), (torch.float64, 1.0)],
+)
+def test_the_largest_entry_may_have_either_sign(
+    name, sign, dtype, scale
+) -> None:
+    """And stand beside zeros, or beside the least number there is."""
+    least = torch.finfo(dtype).smallest_normal * torch.finfo(dtype).eps
+    for beside in (0.0, least, -least):
+        M = torch.full((4, 3), beside, dtype=dtype)
+        M[1, 2], M[2, 0] = sign * scale, sign * scale / 2
+        U, S, Vh = SVDS[name](M)
+        S = S[:2] / scale
+        assert_close(S, torch.tensor([1, 0.5], dtype=dtype))
+        assert_close(U[:, :2] * S @ Vh[:2], M / scale)
+        assert numerical_rank(M) == 2
+        if scale != 1:
+            with pytest.raises(ValueError, match=f"the range of {dtype}"):
+                product_svd(M, M.T)
+
+
 @pytest.mark.parametrize("name", ["truncated", "randomized"])
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
 def test_values_that_overflow_are_refused(name, dtype) -> None:

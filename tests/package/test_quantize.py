@@ -600,6 +600,19 @@ def test_what_a_layer_is_made_from() -> None:
         bases.QuantizedLinear(NF4.of(torch.ones(2, 3)))  # type: ignore[abstract]
 
 
+@each_layer
+def test_layers_made_from_one_another_share_no_numbers(wrap: Wrap) -> None:
+    base = linear(F32)
+    layer = wrap(base)
+    x = torch.randn(5, 70)
+    before = layer(x)
+    for other in (base, layer.plain(), LoRALinear(layer, 2, 1.0).merge()):
+        with torch.no_grad():
+            for p in other.parameters():
+                p.add_(1)
+        assert torch.equal(layer(x), before)
+
+
 # Adapters beside quantised layers
 
 

@@ -159,6 +159,7 @@ def test_a_gradient_too_large_to_clip_is_not_scaled_to_nothing():
     with pytest.raises(FloatingPointError, match="overflows at step 0"):
         train(lambda: (1e30 * p).sum(), [p], 3, 0.1, clip=1.0)
     assert p.tolist() == [1.0, 1.0]
+    assert p.grad is None
 
 
 @pytest.mark.parametrize(
@@ -361,6 +362,39 @@ def test_a_run_that_was_cut_off_ends_the_same(tmp_path, optimizer):
     assert not file.exists()
 
 
+def test_a_run_is_saved_however_its_numbers_lie(tmp_path):
+    """Transposed, as a part of a tensor, and two in one storage."""
+    both = torch.arange(12.0).reshape(3, 4)
+
+    def start(cut_at=None):
+        own = both.clone()
+        parts = (own[:, :2], own[:, 2:], torch.ones(2, 3).T)
+        parameters, calls = [nn.Parameter(part) for part in parts], [0]
+
+        def loss():
+            calls[0] += 1
+            if calls[0] == cut_at:
+                raise CutOff
+            return sum(
+                (i * p).square().sum() for i, p in enumerate(parameters, 1)
+            )
+
+        return parameters, loss
+
+    settings = {"steps": 6, "lr": 0.1, "every": 2}
+    expected, loss = start()
+    train(loss, expected, **settings)
+    file = tmp_path / "run.safetensors"
+    parameters, loss = start(cut_at=5)
+    with pytest.raises(CutOff):
+        train(loss, parameters, resume=file, **settings)
+    parameters, loss = start()
+    train(loss, parameters, resume=file, **settings)
+    for p, q in zip(parameters, expected, strict=True):
+        assert torch.equal(p, q)
+        assert p.stride() == q.stride()
+
+
 def test_the_file_of_another_run_is_refused(tmp_path):
     file = tmp_path / "run.safetensors"
     net, loss = classifier(cut_at=15)
@@ -478,6 +512,8 @@ def test_one_factor_may_be_faster():
         ),
         ({"rates": 0.0}, "finite rate > 0"),
         ({"rates": torch.tensor([0.1, math.nan])}, "finite rate > 0"),
+        ({"rates": math.inf}, "finite rate > 0"),
+        ({"rates": torch.tensor([0.1, math.inf])}, "finite rate > 0"),
         ({"rates": torch.ones(3)}, "each of 2 networks"),
     ],
 )
