@@ -240,6 +240,12 @@ def watched_backward() -> nn.Linear:
     return layer
 
 
+def watched_before_backward() -> nn.Linear:
+    layer = nn.Linear(4, 4)
+    layer.register_full_backward_pre_hook(lambda *args: None)
+    return layer
+
+
 def watched_before() -> nn.Linear:
     layer = prune.random_unstructured(nn.Linear(4, 4), "weight", 0.5)
     layer.register_forward_pre_hook(lambda *args: None)
@@ -318,6 +324,10 @@ REFUSED = {
     ),
     "watched": (watched, "hooks .* remove them, and put them on the adapter"),
     "watched_backward": (watched_backward, "hooks or a replaced forward"),
+    "watched_before_backward": (
+        watched_before_backward,
+        "hooks or a replaced forward",
+    ),
     "watched_before": (watched_before, "hooks or a replaced forward"),
     "patched": (patched, "hooks or a replaced forward"),
     "by_hand": (computed_by_hand, "is no parameter, nor made by"),

@@ -162,6 +162,24 @@ def test_a_block_unpacks_a_quantised_map(targets) -> None:
     assert packed.temporary - plain.temporary == 2 * 4096 * 14336
 
 
+@pytest.mark.parametrize("prepared", [False, True])
+@pytest.mark.parametrize("autocast", [False, True])
+def test_a_quantised_map_is_unpacked_in_16_bits(prepared, autocast) -> None:
+    """Whatever the residual path has; that alone is there without tokens."""
+    one, two = (
+        cost.moments(
+            "llama-3-8b",
+            8,
+            base="nf4",
+            prepared=prepared,
+            autocast=autocast,
+            sequence=sequence,
+        )["backward"].temporary
+        for sequence in (1024, 2048)
+    )
+    assert 2 * one - two == 2 * 4096 * 14336
+
+
 def test_one_tensor_at_a_time_needs_room_for_the_largest() -> None:
     for model, r, largest in (
         ("gpt2", None, 50257 * 768),

@@ -238,6 +238,24 @@ def test_a_small_update_of_a_float16_layer_is_found(alpha: float) -> None:
     assert (halved.delta_weight() - D).norm() < 1e-2 * D.norm()
 
 
+def test_a_small_direction_of_a_large_layer_is_no_rounding() -> None:
+    """What rounding leaves of a zero grows like the root of a side."""
+    n, small = 512, 2e-5
+    U, V = (torch.linalg.qr(torch.randn(n, 2)).Q for _ in range(2))
+    D = U * torch.tensor([1.0, small]) @ V.T
+    assert n**0.5 < small / torch.finfo(D.dtype).eps < n
+    base, dense = nn.Linear(n, n, bias=False), nn.Linear(n, n, bias=False)
+    nn.init.zeros_(base.weight)
+    dense.weight.data = D
+    layer = extract_lora(base, dense, 2, 1.0)
+    for found in (
+        layer.delta_weight(),
+        resize_lora(layer, 2, 3.0).delta_weight(),
+        LowRankLinear.from_dense(dense, 2).weight(),
+    ):
+        assert (found - D).norm() < 0.2 * small
+
+
 def refused(base: nn.Module) -> list[object]:
     return [(id(p), p.requires_grad, p.clone()) for p in base.parameters()]
 

@@ -395,6 +395,33 @@ def test_a_run_is_saved_however_its_numbers_lie(tmp_path):
         assert p.stride() == q.stride()
 
 
+def test_a_run_that_ends_in_no_numbers_can_go_on_from_its_file(tmp_path):
+    """The last step is told after the loop, and may not cost the others."""
+    file = tmp_path / "run.safetensors"
+    slopes = [1.0, 2.0, 3.0, 1e10]
+
+    def run():
+        p, left = nn.Parameter(torch.ones(2)), slopes[-2:]
+        if not file.exists():
+            left = [*slopes]
+
+        def loss():
+            return (left.pop(0) * (p - p.detach())).sum()
+
+        settings = {"optimizer": torch.optim.SGD, "decay": False}
+        train(loss, [p], 4, 1e30, resume=file, every=2, **settings)
+        return p, left
+
+    with pytest.raises(FloatingPointError, match="after step 3 the param"):
+        run()
+    assert file.exists()
+    slopes[-1] = 4.0
+    p, left = run()
+    assert not left
+    assert p.tolist() == pytest.approx([-1e31] * 2)
+    assert not file.exists()
+
+
 def test_the_file_of_another_run_is_refused(tmp_path):
     file = tmp_path / "run.safetensors"
     net, loss = classifier(cut_at=15)
