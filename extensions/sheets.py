@@ -86,9 +86,13 @@ def flat(static: Path, name: str, used: set[str]) -> str:
 def join(static: Path, parts: list[str]) -> None:
     """Write the one style sheet, and remove what it is made of.
 
-    Where no page was written, it is there already.
+    Where no page was written, it is there already, and what an extension
+    writes in every build besides is part of it.
     """
-    if not any((static / name).exists() for name in parts):
+    there = [name for name in parts if (static / name).exists()]
+    if len(there) < len(parts) and (static / JOINED).exists():
+        for name in there:
+            (static / name).unlink()
         return
     used: set[str] = set()
     css = "\n".join(flat(static, name, used) for name in parts)
