@@ -252,10 +252,11 @@ def finish(app: Sphinx, exception: Exception | None) -> None:
             used.by_page(text)
     for path in static.rglob("*.js"):
         used.by_script(path.read_text(encoding="utf8", errors="ignore"))
+    # Before they are trimmed, so that to do it again changes nothing.
+    join(static, in_order(parts))
     styles = trim_styles(static, used.names, cuts)
     cut_icons(static, styles, cuts)
     write_fonts(site, used.styles, cuts)
-    join(static, in_order(parts))
     cuts.forget()
     versions = {
         f"_static/{path.relative_to(static).as_posix()}": version(path)
