@@ -14,7 +14,7 @@ from pathlib import Path
 from sphinx.errors import ExtensionError
 
 JOINED = "styles.css"
-LINK = re.compile(r'\s*<link\b[^>]*\brel="stylesheet"[^>]*>')
+LINK = re.compile(r'<link\b[^>]*\brel="stylesheet"[^>]*>')
 ADDRESS = re.compile(r'href="([^":?]*?_static/)([^"?]+\.css)')
 PARTS = re.compile(r'data-parts="([^"]*)"')
 IMPORT = re.compile(r"""@import\s+["']([^"']+)["']\s*;""")
@@ -35,7 +35,7 @@ def with_one_link(text: str) -> tuple[str, list[str]]:
             known = PARTS.search(link)
             parts |= dict.fromkeys(known[1].split() if known else [found[2]])
     one = (
-        f'\n    <link rel="stylesheet" href="{folder}{JOINED}" '
+        f'<link rel="stylesheet" href="{folder}{JOINED}" '
         f'data-parts="{" ".join(parts)}" />'
     )
     first = True
