@@ -11,6 +11,7 @@ import time
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
+from types import ModuleType
 from typing import Any
 
 import numpy as np
@@ -207,6 +208,7 @@ def saved_bytes(
             )
         return t
 
+    began = torch._C._autograd._get_sequence_nr()
     # In inference mode nothing is saved, even with gradients enabled.
     with (
         torch.inference_mode(False),
@@ -216,7 +218,7 @@ def saved_bytes(
     ):
         out = fn(*args)
     running = False
-    for t in _kept_by_contexts(out):
+    for t in _kept_by_contexts(out, began):
         pack(t)
     sizes = _storage_sizes(kept)
     for storage in _storage_sizes(weights):
@@ -224,19 +226,36 @@ def saved_bytes(
     return sum(sizes.values())
 
 
-def _kept_by_contexts(out: Any) -> Iterator[Tensor]:
-    """Yield what custom functions keep without ``save_for_backward``."""
-    todo = [t.grad_fn for t in tree_leaves(out) if isinstance(t, Tensor)]
+def _kept_by_contexts(out: Any, began: int = 0) -> Iterator[Tensor]:
+    """Yield what custom functions keep without ``save_for_backward``.
+
+    What was computed before node `began` is the input's past, and kept by
+    others.
+    """
+    todo = [t.grad_fn for t in _tensors(out)]
     seen = set()
     while todo:
         node = todo.pop()
-        if node is None or node in seen:
+        if node is None or node in seen or node._sequence_nr() < began:
             continue
         seen.add(node)
         todo += [following for following, _ in node.next_functions]
         if isinstance(node, BackwardCFunction):
-            leaves = tree_leaves(vars(node))
-            yield from (x for x in leaves if isinstance(x, Tensor))
+            yield from _tensors(vars(node))
+
+
+def _tensors(value: object) -> Iterator[Tensor]:
+    """Yield the tensors in a value, also in objects that PyTorch passes by."""
+    todo, seen = [value], set()
+    while todo:
+        for leaf in tree_leaves(todo.pop()):
+            if isinstance(leaf, Tensor):
+                yield leaf
+            elif id(leaf) not in seen and not isinstance(
+                leaf, type | ModuleType
+            ):
+                seen.add(id(leaf))
+                todo.append(getattr(leaf, "__dict__", None))
 
 
 def _storage_sizes(tensors: Iterable[Tensor]) -> dict[int, int]:

@@ -2,6 +2,7 @@
 
 import gc
 import time
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -574,3 +575,28 @@ def test_a_gpu_is_waited_for(clock: FakeClock, monkeypatch) -> None:
 def test_nothing_to_time_is_refused(functions, rounds: int) -> None:
     with pytest.raises(ValueError, match="at least one function and one r"):
         compare_times(functions, rounds)
+
+
+class Holds(torch.autograd.Function):
+    """Holds a thousand numbers on its context."""
+
+    @staticmethod
+    def forward(ctx, x):
+        ctx.held = SimpleNamespace(big=torch.ones(1000))
+        return x * 1
+
+    @staticmethod
+    def backward(ctx, grad):
+        return grad
+
+
+def test_what_a_context_keeps_is_seen_through_objects() -> None:
+    x = torch.ones(3, requires_grad=True)
+    for wrap in (lambda y: y, lambda y: SimpleNamespace(y=[y])):
+        assert saved_bytes(lambda wrap=wrap: wrap(Holds.apply(x))) == 4000
+
+
+def test_what_was_computed_before_is_not_counted() -> None:
+    x = Holds.apply(torch.ones(3, requires_grad=True))
+    assert saved_bytes(torch.sin, x) == saved_bytes(lambda: x.sin()) == 12
+    assert saved_bytes(lambda: Holds.apply(x).sin()) == 4012
