@@ -25,7 +25,8 @@ from sphinx.util import logging
 from sphinx.util.docutils import SphinxDirective, SphinxRole
 
 LOGGER = logging.getLogger(__name__)
-ALL = "*"  # in place of the pages from which a page collects
+# What a page may collect from all others, besides the numbers of one.
+TEXTS, TIMES = "*texts", "*times"
 
 
 class Collected(nodes.General, nodes.Element):
@@ -55,6 +56,8 @@ class Quiz(SphinxDirective):
             re.split(r"\W", x[1].astext())[0] if x.children[1:] else "nothing"
             for x in choices
         }
+        if any(re.search(r"\. - [A-Z]", x.astext()) for x in choices):
+            raise self.error("a choice of this quiz stands in a line's middle")
         if len(choices) < 2 or verdicts != {"Yes", "No"}:
             raise self.error(
                 "a quiz is a list of choices; under each stands a paragraph "
@@ -205,33 +208,66 @@ def check_form(app: Sphinx, doctree: nodes.document) -> None:
     """Say what a chapter with a card lacks; note what others take from it."""
     env = app.env
     source = Path(env.doc2path(env.docname))
+    noted = env.metadata[env.docname]
     if source.suffix == ".md":
         chapter = form.Chapter(source.read_text(encoding="utf8"))
-        noted = env.metadata[env.docname]
         noted["minutes"] = [
             form.minutes(chapter.items, folded=x) for x in (False, True)
         ]
         if chapter.card:
             noted["card"] = chapter.card
+            top = next(doctree.findall(nodes.section))
+            noted["lends"] = [
+                card(top, "").pformat(),
+                *(
+                    item.pformat()
+                    for group in form.GROUPS
+                    for item in questions(top, group, "")
+                ),
+            ]
         for line, fault in form.missing(chapter):
             LOGGER.warning(fault, location=(env.docname, line))
-    numbers = doctree.findall(PendingGlueReference)
-    sources = {node.refdoc for node in numbers}
-    if any(isinstance(x, (Collected, Total)) for x in doctree.findall()):
-        sources.add(ALL)
-    if sources:
-        env.metadata[env.docname]["collects"] = sorted(sources)
+    collects = {x.refdoc for x in doctree.findall(PendingGlueReference)}
+    for kind, name in ((Collected, TEXTS), (Total, TIMES)):
+        if any(doctree.findall(kind)):
+            collects.add(name)
+    if collects:
+        noted["collects"] = sorted(collects)
 
 
-def read_again(
-    app: Sphinx, env: BuildEnvironment, docnames: list[str]
-) -> None:
-    """Read again what collects from other pages, when one of these changed."""
-    changed = {*docnames, ALL} if docnames else set()
-    docnames += [
-        x
-        for x in sorted(env.found_docs - set(docnames))
-        if changed & set(env.metadata.get(x, {}).get("collects", ()))
+def lent(env: BuildEnvironment, page: str) -> dict[str, Any]:
+    """Return what other pages may take from a page, by what they ask for."""
+    noted = env.metadata.get(page, {})
+    folder = Path(env.mystnb_config.output_folder)  # type: ignore[attr-defined]
+    numbers = folder / f"{page}.glue.json"
+    return {
+        TEXTS: noted.get("lends"),
+        TIMES: (noted.get("minutes"), "card" in noted),
+        page: numbers.read_bytes() if numbers.exists() else b"",
+    }
+
+
+def note_lent(app: Sphinx, env: BuildEnvironment, docnames: list[str]) -> None:
+    """Note what pages lend, before they are read again."""
+    env.lorabook_lent = {  # type: ignore[attr-defined]
+        page: lent(env, page) for page in docnames
+    }
+
+
+def find_collecting(app: Sphinx, env: BuildEnvironment) -> list[str]:
+    """Return the pages to write again: what they collect has changed.
+
+    They need not be read again, since they are filled while they are written.
+    """
+    del app
+    changed: set[str] = set()
+    for page, before in env.__dict__.pop("lorabook_lent").items():
+        now = lent(env, page)
+        changed |= {name for name in now if now[name] != before[name]}
+    return [
+        page
+        for page in sorted(env.found_docs)
+        if changed & set(env.metadata[page].get("collects", ()))
     ]
 
 
@@ -242,6 +278,7 @@ def setup(app: Sphinx) -> dict[str, Any]:
     app.add_directive("cards", Collect)
     app.add_directive("questions", Collect)
     app.add_post_transform(Fill)
-    app.connect("env-before-read-docs", read_again)
+    app.connect("env-before-read-docs", note_lent)
     app.connect("doctree-read", check_form)
+    app.connect("env-get-updated", find_collecting)
     return {"version": "1", "parallel_read_safe": True}

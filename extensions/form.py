@@ -101,7 +101,7 @@ class Item:
     @property
     def asserts(self) -> bool:
         """Return whether a cell asserts something."""
-        return bool(re.search(r"^\s*assert\b|\bassert_\w+\(", self.text, re.M))
+        return asserts(self.text)
 
     @property
     def shows(self) -> bool:
@@ -140,6 +140,11 @@ class Section:
     def words(self) -> int:
         """Return the number of words that are open."""
         return sum(x.words for x in self.items if x.open)
+
+
+def asserts(code: str) -> bool:
+    """Return whether code asserts something."""
+    return bool(re.search(r"^\s*assert\b|\bassert_\w+\(", code, re.M))
 
 
 def minutes(items: Iterable[Item], folded: bool) -> float:

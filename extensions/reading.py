@@ -89,6 +89,8 @@ def fold_cell(app: Sphinx, cell: nodes.Element, numbers: Any) -> None:
         found = re.match(r"(#.*(\n|$))+", cell[0].astext())
         if not found:
             LOGGER.warning("a check begins with a comment", location=cell)
+        if not form.asserts(cell[0].astext()):
+            LOGGER.warning("a check asserts nothing", location=cell)
         comment = re.sub(r"\s*#\s*", " ", found[0] if found else "").strip()
         checked = nodes.emphasis("", comment)
         fold("check", [cell], nodes.Text("✓ Checked: "), checked)

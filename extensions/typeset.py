@@ -24,6 +24,7 @@ from cuts import Cuts, cut_font, shown_by
 from docutils import nodes
 from markdown import bare, expand
 from sphinx.application import Sphinx
+from sphinx.environment import BuildEnvironment
 from sphinx.errors import ExtensionError
 from sphinx.util import logging
 from sphinx.util.math import get_node_equation_number
@@ -138,6 +139,24 @@ def with_tex(formula: dict[str, Any], made: str, macros: Any) -> str:
     )
 
 
+def typesetter(app: Sphinx) -> Typesetter:
+    """Return the Node process of a build; start it if there is none."""
+    if not hasattr(app, "_typesetter"):
+        macros = app.config.mathjax3_config["tex"]["macros"]
+        app._typesetter = Typesetter(macros)  # type: ignore[attr-defined]
+    found: Typesetter = app._typesetter  # type: ignore[attr-defined]
+    return found
+
+
+def start_early(
+    app: Sphinx, env: BuildEnvironment, docnames: list[str]
+) -> None:
+    """Let MathJax be loaded while Sphinx reads the pages."""
+    del env
+    if docnames and app.builder.format == "html":
+        typesetter(app)
+
+
 def typeset_page(
     app: Sphinx,
     pagename: str,
@@ -154,10 +173,7 @@ def typeset_page(
     found = FORMULA.findall(body)
     if not found:
         return
-    setter = getattr(app, "_typesetter", None)
-    if setter is None:
-        macros = app.config.mathjax3_config["tex"]["macros"]
-        setter = app._typesetter = Typesetter(macros)  # type: ignore[attr-defined]
+    setter = typesetter(app)
     formulas = [
         {"tex": html.unescape(tex), "display": bool(display)}
         for display, tex in found
@@ -204,6 +220,7 @@ def setup(app: Sphinx) -> dict[str, Any]:
     app.add_html_math_renderer(
         "typeset", (visit_math, None), (visit_math_block, None)
     )
+    app.connect("env-before-read-docs", start_early)
     # Late, when every other extension has had its say about the body.
     app.connect("html-page-context", typeset_page, priority=900)
     app.connect("build-finished", close_typesetter)

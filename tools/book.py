@@ -16,6 +16,7 @@ leaves nothing behind, so the next starts from the same good site again. In
 from __future__ import annotations
 
 import argparse
+import functools
 import gc
 import hashlib
 import io
@@ -41,6 +42,8 @@ sys.modules["sphinxext.opengraph._social_cards"] = None  # type: ignore
 
 import execute
 import myst_nb.core.execute.cache
+import nbformat.v4.nbbase
+import pybtex.plugin
 import yaml
 from inputs import installed
 from jsonschema.exceptions import ValidationError
@@ -108,6 +111,17 @@ def refuse(notebook: Any, **_: Any) -> NoReturn:
     raise SphinxError(
         "a chapter has changed since it was executed: run make again"
     )
+
+
+def hasten() -> None:
+    """Let others do once what they do again and again, all in vain."""
+    # Sphinx makes millions of objects that stay: looking for garbage among
+    # them again and again took a third of the time.
+    gc.set_threshold(1_000_000, 20, 100)
+    # At each citation the names of all plugins would be read anew.
+    pybtex.plugin.entry_points = functools.cache(pybtex.plugin.entry_points)
+    # A notebook is validated whole when it is written.
+    nbformat.v4.nbbase.validate = lambda *_, **__: None
 
 
 @contextmanager
@@ -256,9 +270,7 @@ def main(root: Path, options: argparse.Namespace) -> int:
 
 
 if __name__ == "__main__":
-    # Sphinx makes millions of objects that stay: looking for garbage among
-    # them again and again took a third of the time.
-    gc.set_threshold(1_000_000, 20, 100)
+    hasten()
     # Sphinx reads a chapter from the cache, or not at all.
     myst_nb.core.execute.cache.single_nb_execution = refuse
     cli = argparse.ArgumentParser(description=(__doc__ or "").split(".")[0])

@@ -98,7 +98,8 @@ def execute(
             continue
         notebook = read(root, page)
         source = source_of(notebook)
-        digest = digests[page] = inputs.digest(source)
+        digest = results.digest(page, notebook, states[page])
+        digest = digests[page] = digest or inputs.digest(source)
         if force or not results.hold(page, notebook, digest, state):
             stale[page] = notebook
             imports |= inputs.reach(source).imports
@@ -122,8 +123,8 @@ def execute(
             source, digest = source_of(done.notebook), digests[done.page]
             if not (done.error or Inputs(root).held(source, digest, started)):
                 done.error = "no cell, but what it uses has changed meanwhile"
-            state = "FAILED" if done.error else "done"
-            bar.write(f"{done.page}: {state} in {done.seconds:.1f} s")
+            how = "FAILED" if done.error else "done"
+            bar.write(f"{done.page}: {how} in {done.seconds:.1f} s")
             bar.update()
             if not done.error:
                 results.keep(done, digest, states[done.page])

@@ -18,6 +18,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 from functools import cache
 from pathlib import Path
+from typing import NamedTuple
 
 import environment
 
@@ -83,6 +84,13 @@ def docstrings(tree: ast.AST) -> Iterator[str]:
                 yield first.value.value
 
 
+class State(NamedTuple):
+    """Hashes of a chapter's file, and of all the files that any may use."""
+
+    text: str
+    files: str
+
+
 class Inputs:
     """What results depend on in one book, at one moment.
 
@@ -114,13 +122,10 @@ class Inputs:
             every += self.data(folder)
         self._all = self._hash_of(every)
 
-    def state(self, page: str) -> str:
-        """Return a hash of a chapter's file and of all that any may use.
-
-        While it stays the same, so does the chapter's `digest`.
-        """
-        text = (self.root / f"{page}.md").read_bytes()
-        return hashlib.sha256(self._all.encode() + text).hexdigest()
+    def state(self, page: str) -> State:
+        """Return what does not change without a chapter's `digest`."""
+        text = self._read_hash(self.root / f"{page}.md")
+        return State(text, self._all)
 
     def reach(self, source: str) -> Uses:
         """Return what a chapter's code uses, directly or by its modules.

@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 import nbformat
+from inputs import State
 from jupyter_cache import get_cache
 from jupyter_cache.base import CacheBundleIn
 from kernels import Run
@@ -93,17 +94,37 @@ class Results:
         entry = self.log.get(page)
         return entry["seconds"] if entry else float("inf")
 
-    def current(self, page: str, state: str) -> bool:
+    def current(self, page: str, state: State) -> bool:
         """Return whether a page was found current in the same state."""
         entry = self.log.get(page, {})
         key = entry.get("key")
         return (
-            entry.get("state") == state
+            entry.get("text") == state.text
+            and entry.get("files") == state.files
             and key in self.keys
             and self._intact(key, entry.get("sha256"))
         )
 
-    def hold(self, page: str, notebook: Any, inputs: str, state: str) -> bool:
+    def digest(self, page: str, notebook: Any, state: State) -> str | None:
+        """Return the digest of a page's inputs, where it is known.
+
+        The same cells, and the same files that any may use, have the same.
+        """
+        entry = self.log.get(page, {})
+        if entry.get("files") != state.files:
+            return None
+        try:
+            record = self.cache.match_cache_notebook(notebook)
+        except KeyError:
+            return None
+        if record.hashkey != entry.get("key"):
+            return None
+        found: str | None = (record.data or {}).get("inputs")
+        return found
+
+    def hold(
+        self, page: str, notebook: Any, inputs: str, state: State
+    ) -> bool:
         """Return whether there are results of these cells and inputs."""
         try:
             record = self.cache.match_cache_notebook(notebook)
@@ -116,7 +137,7 @@ class Results:
             return False
         if page in self.log:
             self.log[page] |= {
-                "state": state,
+                **state._asdict(),
                 "key": record.hashkey,
                 "sha256": known["sha256"],
             }
@@ -128,7 +149,7 @@ class Results:
         file = self.folder / "executed" / key / "base.ipynb"
         return file.exists() and sha256(file.read_bytes()) == expected
 
-    def keep(self, run: Run, inputs: str, state: str) -> None:
+    def keep(self, run: Run, inputs: str, state: State) -> None:
         """Keep what a chapter has printed and shown.
 
         Raises
@@ -144,7 +165,7 @@ class Results:
             "seconds": round(run.seconds, 1),
             # Sphinx reads a page again when it finds a later time here.
             "finished": time.time(),
-            "state": state,
+            **state._asdict(),
             "key": key,
             "sha256": sha256(text.encode()),
         }

@@ -31,11 +31,13 @@ from pathlib import Path
 from typing import TypeAlias
 
 import environment
+import execute
 import inputs
 import lock
 import psutil
 import pytest
 import yaml
+from results import Results
 from test_site import Site, launch_buttons, links, sitemap
 from websockets.sync.client import connect
 
@@ -300,6 +302,21 @@ def test_changed_sentence_rebuilds_its_page_alone(book: Book) -> None:
     assert book.runs() == {"alpha": 1, "beta": 1}
     assert "Another sentence" in book.shows("alpha")
     assert written(before, book.times()) == ["alpha"]
+
+
+def test_what_a_changed_sentence_depends_on_is_known(book: Book) -> None:
+    root = book.root
+    found, results = inputs.Inputs(root), Results(root / "_build")
+    state = found.state("chapters/alpha")
+    notebook = execute.read(root, "chapters/alpha")
+    digest = found.digest(execute.source_of(notebook))
+    other = state._replace(text="of another sentence")
+    assert results.digest("chapters/alpha", notebook, other) == digest
+    moved = state._replace(files="of another module")
+    assert results.digest("chapters/alpha", notebook, moved) is None
+    assert results.digest("chapters/beta", notebook, state) is None
+    notebook.cells[-1].source += "\n1"
+    assert results.digest("chapters/alpha", notebook, state) is None
 
 
 def test_changed_cell_executes_its_chapter_alone(book: Book) -> None:

@@ -435,6 +435,32 @@ def test_pages_that_collect_follow_the_chapters(
     assert "There it is 3.00" in said(page(copy, "two").body)
 
 
+def test_pages_that_collect_wait_for_what_they_collect(
+    book: Path, tmp_path: Path
+) -> None:
+    copy = Path(shutil.copytree(book, tmp_path / "book"))
+    pages = ("one", "two", "cards", "questions")
+    files = {x: copy / f"_build/html/{x}.html" for x in pages}
+    assert build(copy) == ""  # in this folder, all is new
+
+    def written(change: str, to: str) -> list[str]:
+        before = {x: path.stat().st_mtime_ns for x, path in files.items()}
+        assert change in ONE
+        assert build(copy, one=ONE.replace(change, to)) == ""
+        return [
+            x
+            for x, path in files.items()
+            if path.stat().st_mtime_ns != before[x]
+        ]
+
+    # The page with the times follows each word.
+    assert written("A folded paragraph.", "A hidden paragraph.") == ["one"]
+    assert written("A folded paragraph.", "Folded.") == ["one", "cards"]
+    assert written("It does, to", "It does so, to") == [
+        "one", "cards", "questions",
+    ]  # fmt: skip
+
+
 def test_a_quiz_hides_its_verdicts(one: BeautifulSoup) -> None:
     quiz = one.select_one(".quiz")
     assert quiz
@@ -476,16 +502,20 @@ def test_mistakes_fail_the_build(book: Path, tmp_path: Path) -> None:
     broken = ONE.replace("# It is even.\n", "")
     broken = broken.replace("display=False)", "display=False); 7")
     broken = broken.replace("{.theory}\n", "")
+    broken = broken.replace("assert 1 + 1", "1 + 1")
+    broken = broken.replace("Yes.\n- Something.", "Yes. - Something.")
     for old, new in (("No.\n:::", ":::"), ("\n  No: that", "\n  Yes: that")):
         assert old in broken
         broken = broken.replace(old, new, 1)
     found = build(copy, one=broken)
     for complaint in (
         "a check begins with a comment",
+        "a check asserts nothing",
         "a record cell shows something",
         "one.md:26: WARNING: Does it add up? lacks .choosing",
         "not with ['Yes']",
         "not with ['Yes', 'nothing']",
+        "a choice of this quiz stands in a line's middle",
     ):
         assert complaint in found
 
