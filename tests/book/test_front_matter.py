@@ -76,6 +76,40 @@ def test_every_make_command_exists(page: str) -> None:
     assert {"serve", "test"} <= set(named) <= targets
 
 
+# chapters/settings.md -------------------------------------------------------
+
+
+@pytest.mark.filterwarnings("ignore:.*deprecated.*:FutureWarning")
+def test_the_settings_are_what_peft_and_transformers_take(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    page = read("chapters/settings.md")
+    code = re.search(r"```python\n(.*?)```", page, re.S)
+    assert code
+    said: dict[str, Any] = {}
+    # Without a GPU they are refused, unless one asks for that.
+    exec(code[1].replace("bf16=True", "bf16=True, use_cpu=True"), said)
+    adapter, run = said["adapter"], said["run"]
+    assert (adapter.r, adapter.lora_alpha) == (16, 32)
+    assert not run.gradient_checkpointing_kwargs["use_reentrant"]
+    # The values are the table's.
+    assert "- [α](settings-alpha)\n  - 32\n" in page
+    assert "- [Rank](settings-rank)\n  - 8 or 16\n" in page
+    assert "- [Batch](settings-batch)\n  - 4 to 16 sequences\n" in page
+    batch = run.per_device_train_batch_size * run.gradient_accumulation_steps
+    assert batch == 16
+
+
+def test_each_setting_has_its_paragraph() -> None:
+    page = read("chapters/settings.md")
+    rows = re.findall(r"^\* - \[.*?\]\((.*?)\)$", page, re.M)
+    assert len(rows) == 13
+    assert sorted(rows) == sorted(
+        re.findall(r"^\((settings-.*?)\)=$", page, re.M)
+    )
+
+
 # The figure of index.md -----------------------------------------------------
 
 
