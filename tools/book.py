@@ -19,6 +19,7 @@ import argparse
 import functools
 import gc
 import hashlib
+import importlib
 import io
 import os
 import shutil
@@ -44,6 +45,7 @@ import execute
 import myst_nb.core.execute.cache
 import nbformat.v4.nbbase
 import pybtex.plugin
+import pybtex.style.formatting
 import yaml
 from inputs import installed
 from jsonschema.exceptions import ValidationError
@@ -120,6 +122,17 @@ def hasten() -> None:
     gc.set_threshold(1_000_000, 20, 100)
     # At each citation the names of all plugins would be read anew.
     pybtex.plugin.entry_points = functools.cache(pybtex.plugin.entry_points)
+    # Each work would be formatted for the list, and anew for the tooltips.
+    formatted: dict[tuple[type, str, int], Any] = {}
+    format_entry = pybtex.style.formatting.BaseStyle.format_entry
+
+    def once(style: Any, label: str, entry: Any, bib_data: Any = None) -> Any:
+        key = type(style), label, id(entry)
+        if key not in formatted:
+            formatted[key] = format_entry(style, label, entry, bib_data)
+        return formatted[key]
+
+    pybtex.style.formatting.BaseStyle.format_entry = once
     # A notebook is validated whole when it is written.
     nbformat.v4.nbbase.validate = lambda *_, **__: None
 
@@ -174,6 +187,15 @@ def run_sphinx(root: Path, builder: str, folder: Path) -> str:
     if app.statuscode and not text:
         raise SphinxError(f"it ended with status {app.statuscode}")
     return text
+
+
+def get_ready(root: Path) -> None:
+    """Import what Sphinx will import, as far as it is not the book's own."""
+    config = yaml.safe_load((root / "_config.yml").read_text("utf8"))["sphinx"]
+    with output_to(Path(os.devnull)):
+        for name in config["config"]["extensions"]:
+            if name not in config["local_extensions"]:
+                importlib.import_module(name)
 
 
 def unforeseen(error: Exception) -> bool:
@@ -278,4 +300,12 @@ if __name__ == "__main__":
     cli.add_argument(
         "--linkcheck", action="store_true", help="check links, write no site"
     )
-    execute.guarded(main, ROOT, cli.parse_args())
+    cli.add_argument(
+        "--wait", action="store_true", help="get ready, and wait for a line"
+    )
+    options = cli.parse_args()
+    if options.wait:
+        get_ready(ROOT)
+        if not sys.stdin.readline():
+            sys.exit()
+    execute.guarded(main, ROOT, options)

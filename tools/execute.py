@@ -220,7 +220,10 @@ def guarded(command: Any, root: Path, *arguments: Any) -> NoReturn:
     except OSError as error:
         name = f" ({error.filename})" if error.filename else ""
         status = fail(f"{error.strerror or error}{name}")
-    sys.exit(status)
+    # To take leave of each of Sphinx's objects would take seconds.
+    sys.stdout.flush()
+    sys.stderr.flush()
+    os._exit(status)
 
 
 if __name__ == "__main__":

@@ -15,7 +15,7 @@ import socket
 import subprocess
 import sys
 from collections.abc import Callable
-from contextlib import suppress
+from contextlib import closing, suppress
 from pathlib import Path
 
 import uvicorn
@@ -141,22 +141,60 @@ def serve(root: Path, build: Callable[[], int], port: int) -> int:
     return 0
 
 
+class Builds:
+    """Builds of the book, by a process that has been waiting for its turn.
+
+    To import Sphinx and all that goes with it takes as long as to write a
+    page. So as soon as a build has ended, the next one does that already.
+
+    Parameters
+    ----------
+    command
+        How to start a build that waits for a line.
+    tools
+        The folder of its code, which may change while it waits.
+    """
+
+    def __init__(self, command: list[str], tools: Path) -> None:
+        self.command, self.tools = command, tools
+        self.start()
+
+    def start(self) -> None:
+        """Let a process get ready."""
+        self.code = self.state()
+        self.next = subprocess.Popen(self.command, stdin=subprocess.PIPE)
+
+    def state(self) -> list[int]:
+        """Return when each file of the code was changed."""
+        return [x.stat().st_mtime_ns for x in sorted(self.tools.glob("*.py"))]
+
+    def __call__(self) -> int:
+        """Build; return the exit status."""
+        if self.next.poll() is not None or self.state() != self.code:
+            self.close()
+            self.start()
+        self.next.communicate(b"build\n")
+        status = self.next.returncode
+        if status:
+            print("What is shown are the last good pages.", file=sys.stderr)
+        self.start()
+        return status
+
+    def close(self) -> None:
+        """Let the process that waits end: it gets no line."""
+        self.next.communicate()
+
+
 def main() -> int:
     """Run the command line; return the exit status."""
     parser = argparse.ArgumentParser(description="Show the book.")
     parser.add_argument("--port", type=int, default=8000)
     parser.add_argument("--jobs", type=int, default=os.cpu_count() or 1)
     options = parser.parse_args()
-    command = [sys.executable, "-E", "-s", str(ROOT / "tools" / "book.py")]
-
-    def build() -> int:
-        jobs = f"--jobs={options.jobs}"
-        status = subprocess.run([*command, jobs]).returncode
-        if status:
-            print("What is shown are the last good pages.", file=sys.stderr)
-        return status
-
-    with suppress(KeyboardInterrupt):
+    tools = ROOT / "tools"
+    command = [sys.executable, "-E", "-s", str(tools / "book.py"), "--wait"]
+    build = Builds([*command, f"--jobs={options.jobs}"], tools)
+    with suppress(KeyboardInterrupt), closing(build):
         return serve(ROOT, build, options.port)
     return 0
 

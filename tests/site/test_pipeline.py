@@ -36,6 +36,7 @@ import inputs
 import lock
 import psutil
 import pytest
+import serve
 import yaml
 from results import Results
 from test_site import Site, launch_buttons, links, sitemap
@@ -1245,6 +1246,30 @@ def test_serve_follows_edits_and_keeps_good_pages(book: Book) -> None:
         reader.join()
         running.stdout.close()
     assert "Traceback" not in "".join(said)
+
+
+def test_a_build_that_waits_is_the_next_one(
+    tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    code = "import os, sys; line = sys.stdin.readline(); "
+    code += "print(line.strip() or 'nothing', os.getpid()); sys.exit(3)"
+    builds = serve.Builds([sys.executable, "-c", code], tmp_path)
+    try:
+        said = []
+        for _ in range(2):
+            said.append(f"build {builds.next.pid}")
+            assert builds() == 3
+        # Its code is another now: it leaves, and a new one builds.
+        said.append(f"nothing {builds.next.pid}")
+        (tmp_path / "new.py").write_text("")
+        assert builds() == 3
+    finally:
+        said.append(f"nothing {builds.next.pid}")
+        builds.close()
+    *lines, last = capfd.readouterr().out.splitlines()
+    assert [*lines[:3], last] == said
+    assert len(lines) == 4
+    assert re.fullmatch(r"build \d+", lines[3])
 
 
 @pytest.mark.parametrize("port", ["99999", "taken"])
