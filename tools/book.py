@@ -50,7 +50,7 @@ import yaml
 from inputs import installed
 from jsonschema.exceptions import ValidationError
 from jupyter_book.config import get_final_config
-from sphinx.application import Sphinx
+from sphinx.application import Sphinx, builtin_extensions
 from sphinx.errors import ExtensionError, SphinxError
 from sphinx.util.console import nocolor
 from sphinx.util.docutils import docutils_namespace, patch_docutils
@@ -193,7 +193,7 @@ def get_ready(root: Path) -> None:
     """Import what Sphinx will import, as far as it is not the book's own."""
     config = yaml.safe_load((root / "_config.yml").read_text("utf8"))["sphinx"]
     with output_to(Path(os.devnull)):
-        for name in config["config"]["extensions"]:
+        for name in [*builtin_extensions, *config["config"]["extensions"]]:
             if name not in config["local_extensions"]:
                 importlib.import_module(name)
 
