@@ -6,6 +6,7 @@ import math
 import struct
 from collections.abc import Callable
 from fractions import Fraction
+from itertools import pairwise
 from typing import Any
 
 import numpy as np
@@ -554,6 +555,11 @@ def test_a_change_of_dtype_leaves_what_is_held(wrap: Wrap) -> None:
     meta = copy.deepcopy(layer).to("meta")
     assert all(t.is_meta for t in meta.state_dict().values())
     assert meta(torch.empty(2, 70, device="meta")).shape == (2, 24)
+    # Both at once: the device changes, and what is held keeps its dtype.
+    both = copy.deepcopy(layer).to("meta", F64)
+    for name, held in both.named_buffers():
+        assert held.is_meta
+        assert held.dtype == before[name].dtype
 
 
 @each_layer
@@ -724,6 +730,19 @@ def test_loftq_is_never_worse_than_a_start_at_zero(
     assert (found.A.norm(dim=1) > 0).all()
 
 
+def test_loftq_returns_the_best_step_not_the_last_that_was_better() -> None:
+    telling = 0  # where the error that falls last is not the least
+    for seed in range(20):
+        W = torch.randn(8, 8, generator=torch.Generator().manual_seed(seed))
+        found = loftq(W, 2, 12)
+        errors = found.errors[1:]
+        last = [b for a, b in pairwise(errors) if b < a][-1:]
+        telling += bool(last) and last[0] > min(errors) + 1e-3
+        error = W - found.base.dequantized() - found.B @ found.A
+        assert float(error.norm()) == pytest.approx(min(errors), rel=1e-4)
+    assert telling >= 3
+
+
 def test_one_step_of_loftq_is_the_svd_of_the_error() -> None:
     base = linear()
     quantized = NF4Linear.from_linear(base)
@@ -802,6 +821,16 @@ def test_an_update_of_less_than_half_a_step_is_lost(
         assert unchanged_share(W, dW, dtype) == pytest.approx(expected)
     assert unchanged_share(W, 0 * dW, dtype) == 1
     assert unchanged_share(W, 2 * W, dtype) == 0
+
+
+def test_a_weight_is_rounded_before_its_share_is_taken() -> None:
+    W = torch.randn(1000)
+    held = W.to(BF16).float()
+    for size in (1e-3, 3e-3, 1e-2):
+        share = unchanged_share(W, size * W, BF16)
+        assert share == unchanged_share(held, size * W, BF16)
+        merged = (held + size * W).to(BF16).float()
+        assert share == pytest.approx(float((merged == held).float().mean()))
 
 
 @given(seeds, st.sampled_from([BF16, torch.float16, F32, F64]))

@@ -445,7 +445,8 @@ def test_the_file_of_another_run_is_refused(tmp_path):
 
 
 @pytest.mark.parametrize(
-    "setting", [{"warmup": -1}, {"every": 0}, {"clip": 0.0}]
+    "setting",
+    [{"warmup": -1}, {"every": 0}, {"clip": 0.0}, {"clip": math.nan}],
 )
 def test_other_settings_out_of_range_are_named(setting):
     p, loss = quadratic(0)
