@@ -27,7 +27,7 @@ import sys
 import time
 import traceback
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any, NoReturn
 
@@ -123,14 +123,16 @@ def hasten() -> None:
     # At each citation the names of all plugins would be read anew.
     pybtex.plugin.entry_points = functools.cache(pybtex.plugin.entry_points)
     # Each work would be formatted for the list, and anew for the tooltips.
-    formatted: dict[tuple[type, str, int], Any] = {}
+    formatted: dict[tuple[type, str, int], tuple[Any, Any]] = {}
     format_entry = pybtex.style.formatting.BaseStyle.format_entry
 
     def once(style: Any, label: str, entry: Any, bib_data: Any = None) -> Any:
         key = type(style), label, id(entry)
         if key not in formatted:
-            formatted[key] = format_entry(style, label, entry, bib_data)
-        return formatted[key]
+            # With the entry, so that no other one can get its number.
+            found = format_entry(style, label, entry, bib_data)
+            formatted[key] = entry, found
+        return formatted[key][1]
 
     pybtex.style.formatting.BaseStyle.format_entry = once
     # A notebook is validated whole when it is written.
@@ -191,8 +193,10 @@ def run_sphinx(root: Path, builder: str, folder: Path) -> str:
 
 def get_ready(root: Path) -> None:
     """Import what Sphinx will import, as far as it is not the book's own."""
-    config = yaml.safe_load((root / "_config.yml").read_text("utf8"))["sphinx"]
-    with output_to(Path(os.devnull)):
+    # What is wrong with the configuration, the build will say.
+    with suppress(Exception), output_to(Path(os.devnull)):
+        text = (root / "_config.yml").read_text(encoding="utf8")
+        config = yaml.safe_load(text)["sphinx"]
         for name in [*builtin_extensions, *config["config"]["extensions"]]:
             if name not in config["local_extensions"]:
                 importlib.import_module(name)
