@@ -822,3 +822,11 @@ def test_it_is_a_command() -> None:
     )
     assert done.returncode == 2
     assert done.stderr.startswith("there is no model 'llama-4'; there are")
+
+
+def test_an_encoder_holds_no_logits() -> None:
+    # Its loss is over a few classes, and not over each word for each token.
+    words = ARCHITECTURES["roberta-base"].vocabulary
+    for sequence in (128, 512):
+        loss = cost.moments("roberta-base", 8, "qv", sequence=sequence)["loss"]
+        assert 0 < loss.temporary < sequence * words
