@@ -11,7 +11,7 @@ import time
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
-from types import ModuleType
+from types import FunctionType, ModuleType
 from typing import Any
 
 import numpy as np
@@ -24,7 +24,6 @@ from torch.utils._python_dispatch import (
     TorchDispatchMode,
     is_traceable_wrapper_subclass,
 )
-from torch.utils._pytree import tree_leaves
 from torch.utils.flop_counter import FlopCounterMode
 
 from lorabook.operations import FORMULAS, AttentionAsOnCPU, check
@@ -245,17 +244,26 @@ def _kept_by_contexts(out: Any, began: int = 0) -> Iterator[Tensor]:
 
 
 def _tensors(value: object) -> Iterator[Tensor]:
-    """Yield the tensors in a value, also in objects that PyTorch passes by."""
-    todo, seen = [value], set()
+    """Yield the tensors that a value holds, in whatever kind of object.
+
+    PyTorch's own walk knows lists, tuples and dicts, and passes by the rest:
+    sets, slots, closures and partial functions.
+    """
+    todo = [value]
+    # By their identity, which is theirs alone while they are held.
+    seen: dict[int, object] = {}
     while todo:
-        for leaf in tree_leaves(todo.pop()):
-            if isinstance(leaf, Tensor):
-                yield leaf
-            elif id(leaf) not in seen and not isinstance(
-                leaf, type | ModuleType
-            ):
-                seen.add(id(leaf))
-                todo.append(getattr(leaf, "__dict__", None))
+        held = todo.pop()
+        if isinstance(held, Tensor):
+            yield held
+        elif id(held) not in seen and not isinstance(held, type | ModuleType):
+            seen[id(held)] = held
+            if isinstance(held, FunctionType):
+                # And not its globals, which it merely sees.
+                todo += [held.__closure__, held.__defaults__]
+                todo += [held.__kwdefaults__, held.__dict__]
+            else:
+                todo += gc.get_referents(held)
 
 
 def _storage_sizes(tensors: Iterable[Tensor]) -> dict[int, int]:

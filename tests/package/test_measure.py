@@ -2,7 +2,10 @@
 
 import gc
 import time
+from collections.abc import Callable
+from functools import partial
 from types import SimpleNamespace
+from typing import Any
 
 import numpy as np
 import pytest
@@ -10,7 +13,7 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 from scipy import stats
-from torch import nn
+from torch import Tensor, nn
 from torch._subclasses.fake_tensor import FakeTensorMode
 from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.utils.checkpoint import checkpoint
@@ -594,6 +597,62 @@ def test_what_a_context_keeps_is_seen_through_objects() -> None:
     x = torch.ones(3, requires_grad=True)
     for wrap in (lambda y: y, lambda y: SimpleNamespace(y=[y])):
         assert saved_bytes(lambda wrap=wrap: wrap(Holds.apply(x))) == 4000
+
+
+class Slotted:
+    __slots__ = ("held",)
+
+    def __init__(self, held: object) -> None:
+        self.held = held
+
+
+def around(held: object) -> list[object]:
+    """Return a list that also contains itself."""
+    found = [held]
+    found.append(found)
+    return found
+
+
+WRAPS: dict[str, Callable[[Tensor], object]] = {
+    "attribute": lambda y: y,
+    "set": lambda y: {y},
+    "slot": Slotted,
+    "closure": lambda y: lambda: y,
+    "default": lambda y: lambda z=y: z,
+    "partial": lambda y: partial(torch.add, y),
+    "generator": lambda y: (z for z in [y]),
+    "itself": around,
+}
+
+
+class Wraps(torch.autograd.Function):
+    """Keep a thousand numbers in an attribute, in one of many ways."""
+
+    @staticmethod
+    def forward(ctx: Any, x: Tensor, how: str) -> Tensor:
+        ctx.held = WRAPS[how](torch.ones(1000))
+        return 2 * x
+
+    @staticmethod
+    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, None]:
+        return 2 * grad, None
+
+
+@pytest.mark.parametrize("how", WRAPS)
+def test_what_a_context_keeps_is_found_in_whatever_it_stands(how: str) -> None:
+    x = torch.ones(3, requires_grad=True)
+    assert saved_bytes(Wraps.apply, x, how) == 4000
+    # And the output is.
+    assert saved_bytes(lambda: WRAPS[how](Holds.apply(x))) == 4000
+
+
+SEEN = torch.ones(1000)
+
+
+def test_what_a_function_merely_sees_is_not_kept(monkeypatch) -> None:
+    monkeypatch.setitem(WRAPS, "sees", lambda _: lambda: SEEN)
+    x = torch.ones(3, requires_grad=True)
+    assert saved_bytes(Wraps.apply, x, "sees") == 0
 
 
 def test_what_was_computed_before_is_not_counted() -> None:
