@@ -225,7 +225,7 @@ def saved_bytes(
     return sum(sizes.values())
 
 
-def _kept_by_contexts(out: Any, began: int = 0) -> Iterator[Tensor]:
+def _kept_by_contexts(out: Any, began: int) -> Iterator[Tensor]:
     """Yield what custom functions keep without ``save_for_backward``.
 
     What was computed before node `began` is the input's past, and kept by
@@ -485,8 +485,8 @@ def _calls_needed(fn: Callable[[], Any]) -> int:
     calls = 1
     while (spent := _time(fn, calls)) < SHORTEST_MEASUREMENT:
         # At most tenfold: the first, short measurements are rough.
-        growth = min(10.0, 1.2 * SHORTEST_MEASUREMENT / max(spent, 1e-9))
-        calls = math.ceil(calls * max(growth, 1.2))
+        growth = 1.2 * SHORTEST_MEASUREMENT / max(spent, 1e-9)
+        calls = math.ceil(calls * min(growth, 10.0))
     return calls
 
 

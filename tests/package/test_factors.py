@@ -428,3 +428,27 @@ def test_a_resized_adapter_takes_the_place_of_the_other() -> None:
         model[int(name)] = resized
     model(torch.randn(4, 7)).square().sum().backward()
     assert all(layer.B.grad.all() for layer in (model[0], model[2]))
+
+
+def test_a_fresh_layer_draws_what_a_dense_one_draws() -> None:
+    """Its product and its bias have the sizes of ``nn.Linear``'s weight."""
+    d_in, d_out, r = 400, 300, 50
+    layer = LowRankLinear(d_in, d_out, r)
+    bound = d_in**-0.5
+    assert layer.bias is not None
+    for drawn, most in (
+        (layer.A, bound),
+        (layer.B, (3 / r) ** 0.5),
+        (layer.bias, bound),
+    ):
+        # Uniform: it fills the interval, evenly on both sides of zero.
+        assert 0.95 * most < drawn.max() <= most
+        assert -most <= drawn.min() < -0.95 * most
+        assert drawn.mean().abs() < 0.1 * most
+        torch.testing.assert_close(
+            drawn.std().item(), most / 3**0.5, rtol=0.08, atol=0
+        )
+    product = layer.B @ layer.A
+    torch.testing.assert_close(
+        product.std().item(), bound / 3**0.5, rtol=0.05, atol=0
+    )

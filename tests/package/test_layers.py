@@ -853,6 +853,16 @@ def test_the_rank_of_a_part_must_fit_the_smallest() -> None:
         LoRAFused(nn.Linear(2, 12), 3, 1.0)
 
 
+def test_queries_and_values_are_adapted_unless_told_otherwise() -> None:
+    layer = LoRAFused(nn.Linear(7, 12), 2, 1.0)
+    assert (layer.parts, layer.sizes) == ((True, False, True), (4, 4, 4))
+
+
+def test_a_part_may_be_one_wide() -> None:
+    layer = LoRAFused(nn.Linear(7, 4), 1, 1.0, (True, False), (3, 1))
+    assert layer.delta_weight()[3].abs().max() == 0
+
+
 @pytest.mark.parametrize("alpha", [0, -1.0, math.nan, math.inf])
 def test_alpha_must_be_positive(alpha: float) -> None:
     with pytest.raises(ValueError, match="need a finite alpha > 0, got"):

@@ -4,7 +4,7 @@ import gc
 import time
 from collections.abc import Callable
 from functools import partial
-from types import SimpleNamespace
+from types import ModuleType, SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -257,7 +257,7 @@ def test_what_many_paths_lead_to_is_looked_at_once() -> None:
     for _ in range(10):
         y = y + y.sin()
     # What the function keeps: x, its exponential, and the sum.
-    assert len(list(measure._kept_by_contexts(y))) == 3
+    assert len(list(measure._kept_by_contexts(y, 0))) == 3
 
 
 def test_a_backward_pass_inside_is_refused() -> None:
@@ -393,6 +393,10 @@ def test_a_narrow_interval_does_not_print_as_one_number() -> None:
     assert str(Interval(1, 0.9996, 1.0004)) == "1.00000 (0.99960 to 1.00040)"
     assert str(Interval(1, 0.998, 1.002)) == "1.000 (0.998 to 1.002)"
     assert str(Interval(1, 1, 1 + 1e-15)) == "1.000 (1.000 to 1.000)"
+    # At the ends: half a thousandth's interval needs no more digits, and what
+    # is rounding gets none.
+    assert str(Interval(1e-3, 0.0, 2e-3)) == "0.001 (0.000 to 0.002)"
+    assert str(Interval(1e-9, 0.0, 2e-9)) == "0.000 (0.000 to 0.000)"
 
 
 @pytest.mark.parametrize(
@@ -432,6 +436,7 @@ def test_a_ratio_to_itself_is_one() -> None:
         (Ratio(0.0987, 0.0954, 0.1), "0.099 (0.095 to 0.100)"),
         (Ratio(0.1, 0.0954, 0.1041), "0.10 (0.10 to 0.10)"),
         (Ratio(0.0, 0.0, 0.0), "0.00 (0.00 to 0.00)"),
+        (Ratio(1.05, 1.04, 1.06), "1.05 (1.04 to 1.06)"),
     ],
 )
 def test_a_ratio_prints_short(ratio: Ratio, text: str) -> None:
@@ -522,6 +527,34 @@ def test_short_functions_fill_a_measurement(clock: FakeClock) -> None:
     compare_times({"a": clock.function("a", 1e-6)}, rounds)
     # 3000 calls fill one; warm-up and calibration are called besides.
     assert 3000 <= len(clock.calls) / rounds < 6000
+
+
+@pytest.mark.parametrize(
+    ("seconds", "calls"),
+    [
+        # Tenfold each time, and no further once a measurement is full.
+        (measure.SHORTEST_MEASUREMENT / 1000, 1000),
+        # A fifth more than would just fill it.
+        (measure.SHORTEST_MEASUREMENT / 5, 6),
+    ],
+)
+def test_the_number_of_calls_follows_from_the_first(
+    monkeypatch, seconds: float, calls: int
+) -> None:
+    monkeypatch.setattr(measure, "_time", lambda fn, n: n * seconds)
+    assert measure._calls_needed(lambda: None) == calls
+
+
+def test_what_takes_no_time_on_the_clock_is_called_more_often(
+    monkeypatch,
+) -> None:
+    monkeypatch.setattr(measure, "_time", lambda fn, n: 0.0 if n < 50 else 1.0)
+    assert measure._calls_needed(lambda: None) == 100
+
+
+def test_one_round_is_enough(clock: FakeClock) -> None:
+    timings = compare_times({"a": clock.function("a", 0.1)}, rounds=1)
+    assert len(timings.seconds["a"]) == 1
 
 
 def test_long_functions_are_not_repeated(clock: FakeClock) -> None:
@@ -619,6 +652,7 @@ WRAPS: dict[str, Callable[[Tensor], object]] = {
     "slot": Slotted,
     "closure": lambda y: lambda: y,
     "default": lambda y: lambda z=y: z,
+    "default of a name": lambda y: lambda *, z=y: z,
     "partial": lambda y: partial(torch.add, y),
     "generator": lambda y: (z for z in [y]),
     "itself": around,
@@ -650,9 +684,12 @@ SEEN = torch.ones(1000)
 
 
 def test_what_a_function_merely_sees_is_not_kept(monkeypatch) -> None:
-    monkeypatch.setitem(WRAPS, "sees", lambda _: lambda: SEEN)
+    module = ModuleType("module")
+    module.seen = SEEN
     x = torch.ones(3, requires_grad=True)
-    assert saved_bytes(Wraps.apply, x, "sees") == 0
+    for held in (lambda: SEEN, module, type("Class", (), {"seen": SEEN})):
+        monkeypatch.setitem(WRAPS, "sees", lambda _, held=held: held)
+        assert saved_bytes(Wraps.apply, x, "sees") == 0
 
 
 def test_what_was_computed_before_is_not_counted() -> None:
