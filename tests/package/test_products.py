@@ -321,6 +321,24 @@ def test_inputs_that_lie_otherwise() -> None:
     assert layer(torch.randn(0, 5)).shape == (0, 6)
 
 
+def test_ragged_inputs_in_sixteen_bits_teach_what_their_rows_teach() -> None:
+    layer = LoRALinear(nn.Linear(5, 6).bfloat16(), 2, 3.0)
+    nn.init.normal_(layer.B)
+    rows = [torch.randn(n, 5).bfloat16() for n in (3, 40)]
+    nested = torch.nested.nested_tensor(rows, layout=torch.jagged)
+
+    def gradients(outputs: list[Tensor]) -> list[Tensor]:
+        layer.zero_grad()
+        sum(y.float().square().sum() for y in outputs).backward()
+        return [layer.A.grad.clone(), layer.B.grad.clone()]
+
+    found = gradients(list(layer(nested).unbind()))
+    for got, right in zip(
+        found, gradients([layer(row) for row in rows]), strict=True
+    ):
+        assert_close(got, right, rtol=1e-2, atol=1e-2)
+
+
 # Where PyTorch traces or transforms
 
 
