@@ -1,8 +1,8 @@
 """Everything about the pages that the theme leaves to its user.
 
 Addresses (canonical, sitemap, repository links) from one name, "owner/name";
-descriptions; and pages that are read again when their results, the assets or
-these extensions change.
+descriptions; and pages that are read again when they, what they show, their
+results, the assets or these extensions change.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ import hashlib
 import html
 import json
 import re
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
 from xml.etree import ElementTree
@@ -84,16 +84,62 @@ def find_outdated(
     changed: set[str],
     removed: set[str],
 ) -> Iterator[str]:
-    """Yield the pages to read again although their text did not change."""
+    """Yield the pages to read again although no file of theirs is newer."""
     del added, changed, removed
     root = Path(app.srcdir)
     state: dict[str, Any] = {"look": look(root), "results": results(root)}
     before = getattr(env, "lorabook_state", {"look": "", "results": {}})
     env.lorabook_state = state  # type: ignore[attr-defined]
+    noted = contents(env)
     for page in env.found_docs:
         new_results = state["results"].get(page) != before["results"].get(page)
-        if new_results or state["look"] != before["look"]:
+        files = noted.get(page, {})
+        if (
+            new_results
+            or state["look"] != before["look"]
+            or files != digests(root, files)
+        ):
             yield page
+
+
+def contents(env: BuildEnvironment) -> dict[str, dict[str, str]]:
+    """Return what each page was made from: its files and their digests.
+
+    Sphinx asks whether a file is newer than what it has read. One that was
+    moved here, or taken from a backup with its time, may be older.
+    """
+    if not hasattr(env, "lorabook_contents"):
+        env.lorabook_contents = {}  # type: ignore[attr-defined]
+    found: dict[str, dict[str, str]] = env.lorabook_contents  # type: ignore[attr-defined]
+    return found
+
+
+def digests(root: Path, files: Iterable[str]) -> dict[str, str]:
+    """Hash files; one that is not there is left out."""
+    paths = {file: root / file for file in files}
+    return {
+        file: hashlib.sha256(path.read_bytes()).hexdigest()
+        for file, path in paths.items()
+        if path.is_file()
+    }
+
+
+def note_contents(app: Sphinx, doctree: nodes.document) -> None:
+    """Note what a page is made from, when it has been read."""
+    del doctree
+    env, root = app.env, Path(app.srcdir)
+    page = env.docname
+    source = env.doc2path(page, base=False)
+    files = {str(source), *map(str, env.dependencies[page])}
+    contents(env)[page] = digests(root, files)
+
+
+def merge_contents(
+    app: Sphinx, env: BuildEnvironment, pages: Iterable[str], other: Any
+) -> None:
+    """Take over what another process has read."""
+    del app
+    contents(env).update({x: contents(other)[x] for x in pages})
 
 
 def drop_duplicate_handlers(app: Sphinx) -> None:
@@ -256,6 +302,9 @@ def setup(app: Sphinx) -> dict[str, Any]:
     app.connect("config-inited", name_addresses, priority=100)
     app.connect("builder-inited", drop_duplicate_handlers)
     app.connect("env-get-outdated", find_outdated)
+    app.connect("env-merge-info", merge_contents)
+    # When others have said on what the page depends.
+    app.connect("doctree-read", note_contents, priority=900)
     app.connect("html-page-context", describe_page, priority=899)
     app.connect("html-page-context", lighten_body)
     # When sphinx-notfound-page has made all paths absolute, at 400.

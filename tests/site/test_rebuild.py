@@ -48,7 +48,7 @@ It holds.
 Count.
 :::
 
-```{figure} ../assets/favicon.svg
+```{figure} ../assets/figures/drawn.svg
 ---
 name: fig-beta
 alt: A picture
@@ -71,6 +71,12 @@ degree
 
 ```{bibliography}
 ```
+"""
+DRAWN = "assets/figures/drawn.svg"
+PICTURE = """\
+<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 9 9">
+<circle cx="3" cy="3" r="2"/>
+</svg>
 """
 BIB = """\
 @book{knuth,
@@ -126,7 +132,7 @@ SITE, BEFORE = root / "_build/next/html", root / "_build/html"
 
 
 def build(edit):
-    file, old, new = edit
+    file, old, new, *older = edit
     folder = book.begin(root / "_build", book.stamp())
     log = root / "_build/runs.json"
     runs = log.read_bytes()
@@ -137,6 +143,8 @@ def build(edit):
         path.write_text(before.decode().replace(old, new))
     else:
         path.unlink()
+    if older:
+        os.utime(path, (1, 1))
     execute.execute(root, execute.chapters(root), 2)
     said, error = book.attempt(root, "html", folder)
     log.write_bytes(runs)
@@ -148,6 +156,8 @@ def build(edit):
         "status": int(bool(said or error)),
         "said": f"{said}{error or ''}",
         "page": (SITE / "chapters/alpha.html").read_text(),
+        "other": (SITE / "chapters/beta.html").read_text(),
+        "drawn": (SITE / "_images/drawn.svg").read_text(),
         "notebook": (SITE.parent / "notebooks/alpha.ipynb").read_text(),
         "written": [
             page.stem for page in pages if page.stat().st_mtime_ns
@@ -178,6 +188,8 @@ def book(tmp_path_factory: pytest.TempPathFactory) -> Book:
     (book.root / "references.bib").write_text(BIB)
     (book.root / "_toc.yml").write_text(TOC)
     (book.root / "assets" / "extra.txt").write_text("An asset.")
+    (book.root / "assets" / "figures").mkdir(exist_ok=True)
+    (book.root / DRAWN).write_text(PICTURE)
     status, output = book.make("site")
     assert status == 0, output
     shutil.copytree(book.root / "_build", first(book).root / "_build")
@@ -200,12 +212,13 @@ def answers(book: Book) -> dict[str, Any]:
         **{f"renamed {x}": y[:3] for x, y in RENAMED.items()},
         **{f"quoted {x}": y for x, y in QUOTED.items()},
         "prose": ("beta.md", "first sentence", "second sentence"),
+        "older": ("beta.md", "first sentence", "third sentence", True),
+        "redrawn": (DRAWN, 'r="2"', 'r="1"', True),
         "asset": ("assets/extra.txt", "", ""),
         "script": ("assets/explorables/lora-shapes.js", "", ""),
     }
     placed = {
-        name: (where(file), old, new)
-        for name, (file, old, new) in edits.items()
+        name: (where(file), *edit) for name, (file, *edit) in edits.items()
     }
     status, output = book.run(sys.executable, "-c", DRIVER, json.dumps(placed))
     assert status == 0, output
@@ -248,6 +261,17 @@ def test_prose_is_of_no_concern_to_other_pages(
     assert answers["prose"]["status"] == 0, answers["prose"]["said"]
     # Alpha quotes a computed number, which is what it was.
     assert answers["prose"]["written"] == ["beta"]
+
+
+def test_what_is_older_than_the_site_is_shown_all_the_same(
+    answers: dict[str, Any],
+) -> None:
+    """A file from a backup, say, that was put here with its time."""
+    assert "first sentence" in answers["redrawn"]["other"]
+    assert "third sentence" in answers["older"]["other"]
+    assert answers["older"]["written"] == ["beta"]
+    assert 'r="2"' in answers["older"]["drawn"]
+    assert 'r="1"' in answers["redrawn"]["drawn"]
 
 
 def test_an_asset_that_is_gone_leaves_the_site(
