@@ -300,6 +300,9 @@ def shapes(device) -> list[int]:
             saved_bytes(
                 lambda: attend(wide, wide[:, :2], wide[:, :2], enable_gqa=True)
             ),
+            # Nor does it take what does not lie in rows.
+            saved_bytes(attend, wide.mT, wide.mT, wide.mT),
+            saved_bytes(attend, wide.mT.contiguous(), wide.mT, wide.mT),
         ]
 
 

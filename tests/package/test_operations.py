@@ -400,6 +400,8 @@ def test_a_factorisation_is_left_out_on_request_only(name: str) -> None:
         lambda: A.to_sparse() @ A[0],
         lambda: A.to_sparse() @ A,
         lambda: torch.mv(A.to_sparse_coo(), A[0]),
+        # In whatever place it stands.
+        lambda: torch.addmm(A, A.to_sparse(), A),
     ],
 )
 def test_only_dense_tensors_are_counted(work) -> None:
