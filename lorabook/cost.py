@@ -936,7 +936,8 @@ def _at_step(run: _Run) -> Memory:
         temporary = -(-temporary // run.gpus)
     if run.r is None:
         shapes = (m * n for m, n in run.sizes.linears.values())
-        largest = max(run.sizes.head_parameters, *shapes)
+        # An encoder has no head, but it has an embedding.
+        largest = max(run.sizes.vocabulary * run.sizes.width, *shapes)
     else:
         maps = adapted_maps(run.sizes, run.names).values()
         largest = run.r * max(max(shape) for shape in maps)

@@ -473,6 +473,7 @@ def test_a_layer_is_a_linear_one_with_that_weight(
     assert torch.equal(plain.weight, layer.dequantized())
     assert plain.weight.dtype == layer.weight.dtype == dtype
     assert not any(p.requires_grad for p in plain.parameters())
+    assert [layer.train(x).plain().training for x in (True, False)] == [1, 0]
     assert (layer.in_features, layer.out_features) == (70, 24)
     for shape in ((70,), (3, 70), (2, 5, 70), (0, 70)):
         x, x2 = (torch.zeros(shape, dtype=dtype) for _ in "ab")
