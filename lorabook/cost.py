@@ -15,6 +15,7 @@ import argparse
 import textwrap
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field, fields
+from numbers import Integral
 from typing import Any, NoReturn, TypedDict, Unpack
 
 from lorabook.architectures import (
@@ -168,9 +169,10 @@ class _Run:
         _one_of("sharding", self.sharding, SHARDINGS)
         _check_tokens(self.sizes, self.batch, self.sequence)
         for name in ("accumulation", "gpus"):
-            if getattr(self, name) < 1:
+            if not _is_count(getattr(self, name)):
                 raise ValueError(
-                    f"need {name} >= 1, got {getattr(self, name)}"
+                    f"need {name} >= 1, a whole number, "
+                    f"got {getattr(self, name)}"
                 )
         factor = FORMATS[self.trained]
         if self.r is None:
@@ -302,10 +304,10 @@ def adapter_parameters(
     sizes = architecture_of(model)
     shapes = adapted_maps(sizes, targets).values()
     least = min(min(shape) for shape in shapes)
-    if not 1 <= r <= least:
+    if not (_is_count(r) and r <= least):
         raise ValueError(
-            f"need 1 <= rank <= {least}, the smaller side of the smallest "
-            f"map, got {r}"
+            f"need a whole rank from 1 to {least}, the smaller side of the "
+            f"smallest map, got {r}"
         )
     return sizes.layers * sum(r * sum(shape) for shape in shapes)
 
@@ -1007,15 +1009,23 @@ def smallest_card(total: int) -> int | None:
 
 
 def _check_tokens(sizes: Architecture, batch: int, sequence: int) -> None:
-    if batch < 1 or sequence < 1:
+    if not (_is_count(batch) and _is_count(sequence)):
         raise ValueError(
-            f"need batch >= 1 and sequence >= 1, got {batch} and {sequence}"
+            "need batch >= 1 and sequence >= 1, whole numbers, "
+            f"got {batch} and {sequence}"
         )
     if sizes.positions is not None and sequence > sizes.positions:
         raise ValueError(
             f"the model has learned {sizes.positions:,} positions and takes "
             f"no sequence of {sequence:,} tokens"
         )
+
+
+def _is_count(value: object) -> bool:
+    """Tell whether a value is a whole number, and at least 1."""
+    if isinstance(value, bool) or not isinstance(value, Integral):
+        return False
+    return int(value) >= 1
 
 
 def _one_of(name: str, value: str, allowed: Iterable[str]) -> None:

@@ -174,6 +174,22 @@ def test_cross_attention_is_refused() -> None:
         from_config({**gpt2, "add_cross_attention": True})
 
 
+@pytest.mark.parametrize("family", ["llama", "gpt2", "gpt_neox"])
+def test_heads_that_do_not_divide_the_width_are_refused(family: str) -> None:
+    config = AutoConfig.for_model(family).to_dict() | {"head_dim": None}
+    # A llama's heads for keys and values have to divide its heads, too.
+    names = ("n_head", "num_attention_heads", "num_key_value_heads")
+    wrong = {name: 7 for name in names if name in config}
+    with pytest.raises(ValueError, match="7 heads cannot share out a width"):
+        from_config(config | wrong)
+
+
+def test_phi3_may_drop_what_joins_the_residual_stream() -> None:
+    phi3 = AutoConfig.for_model("phi3").to_dict()
+    assert not from_config(phi3).dropout
+    assert from_config(phi3 | {"resid_pdrop": 0.1}).dropout
+
+
 def test_dropout_of_the_model_itself() -> None:
     gpt2 = AutoConfig.for_model("gpt2").to_dict()
     assert from_config(gpt2).dropout

@@ -568,19 +568,29 @@ def test_the_smallest_card_has_a_tenth_to_spare() -> None:
 
 WRONG = [
     (dict(model="llama-4"), r"no model 'llama-4'; there are tiny-gpt, "),
-    (dict(r=0), "need 1 <= rank <= 1024, the smaller .* got 0"),
-    (dict(r=1025), "need 1 <= rank <= 1024, the smaller .* got 1025"),
+    (dict(r=0), "need a whole rank from 1 to 1024, the smaller .* got 0"),
+    (
+        dict(r=1025),
+        "need a whole rank from 1 to 1024, the smaller .* got 1025",
+    ),
     (dict(targets="q,x"), "no target 'x'; there are qv, attention, mlp"),
     (dict(targets=()), "no target is named"),
     (dict(base="int3"), "base must be one of fp32, bf16, int8, nf4, got"),
     (dict(trained="nf4"), "trained must be one of fp32, bf16, got 'nf4'"),
     (dict(optimizer="lion"), "optimizer must be one of adamw, adamw-fused"),
-    (dict(batch=0), "need batch >= 1 and sequence >= 1, got 0 and"),
-    (dict(sequence=-1), "need batch >= 1 and sequence >= 1, got 1 and -1"),
+    (dict(batch=0), "need batch >= 1 and sequence >= 1, whole numbers, got 0"),
+    (
+        dict(sequence=-1),
+        "need batch >= 1 and sequence >= 1, whole numbers, got 1 and -1",
+    ),
     (dict(loss="none"), "loss must be one of freed, held, fused, got 'none'"),
     (dict(sharding="zero"), "sharding must be one of ddp, fsdp, got 'zero'"),
-    (dict(gpus=0), "need gpus >= 1, got 0"),
-    (dict(accumulation=0), "need accumulation >= 1, got 0"),
+    (dict(gpus=0), "need gpus >= 1, a whole number, got 0"),
+    (dict(gpus=1.5), "need gpus >= 1, a whole number, got 1.5"),
+    (dict(batch=1.5), "whole numbers, got 1.5 and"),
+    (dict(sequence=True), "whole numbers, got 1 and True"),
+    (dict(r=2.5), "need a whole rank from 1 to 1024, .* got 2.5"),
+    (dict(accumulation=0), "need accumulation >= 1, a whole number, got 0"),
     (
         dict(model="gpt2", sequence=99_999),
         "has learned 1,024 positions and takes no sequence of 99,999 tokens",
@@ -678,6 +688,13 @@ def test_the_table_says_how_it_was_counted(settings, line: str) -> None:
         for r in (8, None)
     ]
     assert f"included: {work[0] / work[1]:.1%} of" in text
+
+
+@pytest.mark.parametrize("sequence", [0, -1, 2.5, 1025])
+def test_operations_are_of_a_sequence_that_the_model_takes(sequence) -> None:
+    with pytest.raises(ValueError, match=r"sequence"):
+        cost.training_flops("gpt2", 8, sequence=sequence)
+    assert cost.training_flops("gpt2", 8, sequence=1024)
 
 
 def test_every_option_of_the_command_arrives(capsys) -> None:
@@ -793,7 +810,10 @@ def test_the_command_imports_no_pytorch(tmp_path) -> None:
     ("arguments", "sentence"),
     [
         ("--model llama-4", "there is no model 'llama-4'; there are tiny-gpt"),
-        ("--model gpt2 --rank 0", "need 1 <= rank <= 768, the smaller side"),
+        (
+            "--model gpt2 --rank 0",
+            "need a whole rank from 1 to 768, the smaller side",
+        ),
         ("--model gpt2 --targets q,,v", "there is no target ''; there are qv"),
         ("--model gpt2 --rank two", "argument --rank: invalid int value"),
         ("--model gpt2 --optimizer x", "optimizer must be one of adamw"),
