@@ -213,7 +213,8 @@
         at(0, n * number, 0, held + head * (added + (grown ? 1 : 0)))];
 
       const large = r === null
-        ? Math.max(C.head(m), ...Object.values(m.linears).map(product))
+        ? Math.max(m.vocabulary * m.width,
+          ...Object.values(m.linears).map(product))
         : r * Math.max(...Object.values(C.maps(m, names)).flat());
       const step = at(0, n * number, 0, share(lists * n * number) +
         tensors * large * number + held, false);

@@ -185,11 +185,12 @@ def test_one_tensor_at_a_time_needs_room_for_the_largest() -> None:
         ("gpt2", None, 50257 * 768),
         ("llama-3-8b", None, 128256 * 4096),
         ("roberta-base", None, 50265 * 768),
+        ("tiny-gpt", None, 512 * 128),
         ("llama-3-8b", 16, 16 * 14336),
         ("gpt2", 16, 16 * 3072),
     ):
         found = cost.moments(
-            model, r, optimizer="adamw-for-loop", sequence=512
+            model, r, optimizer="adamw-for-loop", sequence=128
         )
         assert found["step"].temporary == 2 * 4 * largest
 
