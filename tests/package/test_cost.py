@@ -691,6 +691,81 @@ def test_the_table_says_how_it_was_counted(settings, line: str) -> None:
     assert f"included: {work[0] / work[1]:.1%} of" in text
 
 
+@pytest.mark.parametrize(
+    ("fn", "given", "rest"),
+    [
+        (
+            cost.weight_bytes,
+            ("llama-3-8b", "nf4"),
+            {"double_quantisation": False, "rest": "bf16"},
+        ),
+        (
+            cost.activation_bytes,
+            ("gpt2", 2, 64, 8),
+            {
+                "targets": "all-linear",
+                "trained": "fp32",
+                "activations": "bf16",
+                "autocast": False,
+                "dropout": False,
+                "checkpointing": False,
+            },
+        ),
+        (cost.activation_bytes, ("gpt2", 2, 64), {"r": None}),
+        (
+            cost.loss_bytes,
+            ("gpt2", 2, 64),
+            {"loss": "freed", "logits": "bf16"},
+        ),
+        (
+            cost.training_flops,
+            ("gpt2", 8),
+            {"targets": "all-linear", "checkpointing": False},
+        ),
+        (cost.training_flops, ("gpt2",), {"r": None, "sequence": None}),
+    ],
+)
+def test_what_is_left_out_has_its_default(fn, given, rest) -> None:
+    assert fn(*given) == fn(*given, **rest)
+
+
+@pytest.mark.parametrize(
+    ("ask", "words"),
+    [
+        (lambda: cost.weight_bytes("gpt5"), "'gpt5'"),
+        (lambda: cost.weight_bytes("gpt2", "int3"), "base must be one of"),
+        (
+            lambda: cost.weight_bytes("gpt2", "nf4", rest="nf4"),
+            "rest must be one of fp32, bf16, got 'nf4'",
+        ),
+        (
+            lambda: cost.activation_bytes("gpt2", 1, 8, trained="nf4"),
+            "trained must be one of",
+        ),
+        (
+            lambda: cost.activation_bytes("gpt2", 1, 8, activations="int8"),
+            "activations must be one of",
+        ),
+        (lambda: cost.activation_bytes("gpt2", 0, 8), "need batch >= 1"),
+        (lambda: cost.activation_bytes("gpt2", 1, 1025), "1,024 positions"),
+        (lambda: cost.loss_bytes("gpt2", 1, 0), "sequence >= 1, whole"),
+        (lambda: cost.loss_bytes("gpt2", 1, 1025), "1,024 positions"),
+        (
+            lambda: cost.loss_bytes("gpt2", 1, 8, loss="none"),
+            "loss must be one of",
+        ),
+        (
+            lambda: cost.loss_bytes("gpt2", 1, 8, logits="int8"),
+            "logits must be one of",
+        ),
+    ],
+)
+def test_each_function_names_what_does_not_fit(ask, words: str) -> None:
+    with pytest.raises(ValueError, match=words) as error:
+        ask()
+    assert "\n" not in str(error.value)
+
+
 @pytest.mark.parametrize("sequence", [0, -1, 2.5, 1025])
 def test_operations_are_of_a_sequence_that_the_model_takes(sequence) -> None:
     with pytest.raises(ValueError, match=r"sequence"):
