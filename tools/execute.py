@@ -203,6 +203,7 @@ def guarded(command: Any, root: Path, *arguments: Any) -> NoReturn:
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, interrupt)
     try:
+        signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGINT})
         with environment.alone(root):
             status = command(root, *arguments)
     except KeyboardInterrupt:

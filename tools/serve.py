@@ -11,6 +11,7 @@ from __future__ import annotations
 import argparse
 import asyncio
 import os
+import signal
 import socket
 import subprocess
 import sys
@@ -160,9 +161,17 @@ class Builds:
         self.start()
 
     def start(self) -> None:
-        """Let a process get ready."""
+        """Let a process get ready.
+
+        Until it builds, Ctrl-C is none of its business: it ends when there
+        is no line for it. It inherits which signals are held back.
+        """
         self.code = self.state()
-        self.next = subprocess.Popen(self.command, stdin=subprocess.PIPE)
+        signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
+        try:
+            self.next = subprocess.Popen(self.command, stdin=subprocess.PIPE)
+        finally:
+            signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGINT})
 
     def state(self) -> list[int]:
         """Return when each file of the code was changed."""

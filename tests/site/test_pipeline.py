@@ -1204,6 +1204,29 @@ def fetch(address: str, path: str) -> str:
         return answer.read().decode()
 
 
+def test_serve_ends_without_a_word_while_a_build_gets_ready(
+    book: Book,
+) -> None:
+    """Which Python may be, too, that has not come to the first line yet."""
+    for seconds in (0.0, 0.02, 0.2):
+        running = book.start(
+            *(sys.executable, "tools/serve.py", "--port=0", "--jobs=2")
+        )
+        assert running.stdout
+        said = ""
+        while "Ctrl-C stops" not in said:
+            line = running.stdout.readline()
+            assert line, said
+            said += line
+        time.sleep(seconds)
+        os.killpg(running.pid, signal.SIGINT)
+        said += running.stdout.read()
+        running.wait(timeout=100)
+        running.stdout.close()
+        assert "Traceback" not in said
+        assert "KeyboardInterrupt" not in said
+
+
 def test_serve_follows_edits_and_keeps_good_pages(book: Book) -> None:
     running = book.start(
         *(sys.executable, "tools/serve.py", "--port=0", "--jobs=2")
