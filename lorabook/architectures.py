@@ -237,6 +237,8 @@ _LLAMA_KIN: dict[str, tuple[int | None, int | None, bool]] = {
     "gemma2": (4, 256, True),
     "phi3": (None, None, False),
 }
+# Where attention may have biases.
+_BIASED = frozenset({"llama", "qwen3", "gemma", "gemma2"})
 FAMILIES = (*_LLAMA_KIN, "gpt2", "gpt_neox")
 # Functions that PyTorch has as one kernel, which keeps its input.
 _FUSED = ("silu", "swish", "gelu", "gelu_pytorch_tanh")
@@ -338,12 +340,14 @@ def _from_llama(family: str, config: Mapping[str, Any]) -> Architecture:
         head = _shared(d, heads)
     else:
         head = _size(config, "head_dim", head_default)
+    # The library's models of the other families do not look at these.
+    biased = family in _BIASED and config.get("attention_bias")
     bias = 0
-    if family == "qwen2" or config.get("attention_bias"):
+    if family == "qwen2" or biased:
         bias += (heads + 2 * kv) * head
-    if family != "qwen2" and config.get("attention_bias"):
+    if biased:
         bias += d
-    if config.get("mlp_bias"):
+    if family == "llama" and config.get("mlp_bias"):
         bias += 2 * hidden + d
     tied = config.get("tie_word_embeddings")
     second = family == "gemma2"
@@ -366,7 +370,7 @@ def _from_llama(family: str, config: Mapping[str, Any]) -> Architecture:
         norm="gemma" if second or family == "gemma" else "rms",
         activation=_activation(word or "silu"),
         fused=(("q", "k", "v"), ("gate", "up")) if family == "phi3" else (),
-        dropout=bool(config.get("resid_pdrop")),
+        dropout=family == "phi3" and bool(config.get("resid_pdrop")),
     )
 
 

@@ -6,6 +6,7 @@ from typing import Any
 
 import pytest
 import torch
+from torch import nn
 from transformers import AutoConfig, AutoModelForCausalLM
 
 from lorabook import cost
@@ -184,10 +185,20 @@ def test_heads_that_do_not_divide_the_width_are_refused(family: str) -> None:
         from_config(config | wrong)
 
 
-def test_phi3_may_drop_what_joins_the_residual_stream() -> None:
-    phi3 = AutoConfig.for_model("phi3").to_dict()
-    assert not from_config(phi3).dropout
-    assert from_config(phi3 | {"resid_pdrop": 0.1}).dropout
+@pytest.mark.parametrize("key", ["attention_bias", "mlp_bias", "resid_pdrop"])
+@pytest.mark.parametrize("family", sorted(set(FAMILIES) - {"gpt2"}))
+def test_a_setting_counts_where_the_library_looks_at_it(
+    family: str, key: str
+) -> None:
+    sizes = {**SIZES, "num_key_value_heads": 6}
+    value = 0.1 if key == "resid_pdrop" else True
+    config = AutoConfig.for_model(family, **sizes, **{key: value})
+    with torch.device("meta"):
+        model = AutoModelForCausalLM.from_config(config)
+    found = from_config(config.to_dict() | {key: value})
+    assert found.parameters == parameter_count(model)
+    drops = any(m.p for m in model.modules() if isinstance(m, nn.Dropout))
+    assert found.dropout == drops == (family == "phi3" and value == 0.1)
 
 
 def test_dropout_of_the_model_itself() -> None:
