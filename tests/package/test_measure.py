@@ -337,8 +337,13 @@ def test_sparse_and_ragged_tensors_have_bytes() -> None:
     coo = saved_bytes(lambda: torch.sparse.mm(eye.to_sparse(), x))
     assert coo == 8 * (2 * 8) + 4 * 8  # row and column, and the value
     columns = torch.arange(8)
-    for make in (torch.sparse_csr_tensor, torch.sparse_csc_tensor):
-        given = (torch.arange(9), columns, torch.ones(8), (8, 8))
+    for make, values in (
+        (torch.sparse_csr_tensor, torch.ones(8)),
+        (torch.sparse_csc_tensor, torch.ones(8)),
+        (torch.sparse_bsr_tensor, torch.ones(8, 1, 1)),
+        (torch.sparse_bsc_tensor, torch.ones(8, 1, 1)),
+    ):
+        given = (torch.arange(9), columns, values, (8, 8))
         S = make(*given, check_invariants=True)
         parts = (9 + 8) * 8 + 4 * 8
         assert sum(measure._storage_sizes([S]).values()) == parts
