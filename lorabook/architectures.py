@@ -331,6 +331,8 @@ def _from_llama(family: str, config: Mapping[str, Any]) -> Architecture:
         _size(config, "num_attention_heads"),
     )
     hidden = _size(config, "intermediate_size")
+    if "num_key_value_heads" in config:  # null: as many as for queries
+        kv_default = None
     kv = _size(config, "num_key_value_heads", kv_default or heads)
     if heads % kv:
         raise ValueError(

@@ -190,8 +190,11 @@ class LoRALayer(bases.StandIn, ABC):
 
     @staticmethod
     def can_drop(base: nn.Module) -> bool:
-        """Tell whether `base` is called with numbers, which can be zeroed."""
-        return True
+        """Tell whether `base` is called with numbers, which can be zeroed.
+
+        Attention reads the weight of its last layer, and does not call it.
+        """
+        return not isinstance(base, NonDynamicallyQuantizableLinear)
 
     def factor_shapes(self, r: int) -> tuple[tuple[int, int], tuple[int, int]]:
         """Return the shapes of A and B, or refuse `r`."""
@@ -266,11 +269,6 @@ class LoRALinear(LoRALayer):
         if self.enabled and products.pays(self, x):
             return products.summed(self, x)
         return super().forward(x)
-
-    @staticmethod
-    def can_drop(base: nn.Module) -> bool:
-        """Refuse the layer that attention reads instead of calling it."""
-        return not isinstance(base, NonDynamicallyQuantizableLinear)
 
 
 @final

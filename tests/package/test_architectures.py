@@ -33,6 +33,8 @@ CONFIGS: list[tuple[str, dict[str, Any]]] = [
     ("mistral", {**SIZES, "head_dim": 24, "num_key_value_heads": 6}),
     ("qwen2", SIZES),
     ("qwen2", {**SIZES, "tie_word_embeddings": True}),
+    ("qwen2", {**SIZES, "num_key_value_heads": None}),
+    ("qwen3", {**SIZES, "num_key_value_heads": None}),
     # Its biases are where they are, whatever is said.
     ("qwen2", {**SIZES, "attention_bias": True}),
     ("qwen3", {**SIZES, "head_dim": 20}),

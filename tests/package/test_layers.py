@@ -858,6 +858,14 @@ def test_queries_and_values_are_adapted_unless_told_otherwise() -> None:
     assert (layer.parts, layer.sizes) == ((True, False, True), (4, 4, 4))
 
 
+@pytest.mark.parametrize("kind", [LoRALinear, LoRAFused])
+def test_what_attention_does_not_call_cannot_drop(kind: type) -> None:
+    base = nn.MultiheadAttention(9, 3).out_proj
+    with pytest.raises(ValueError, match="dropout does not reach the input"):
+        kind(base, 2, 1.0, dropout=0.5)
+    assert kind(base, 2, 1.0).dropout.p == 0
+
+
 def test_a_part_may_be_one_wide() -> None:
     layer = LoRAFused(nn.Linear(7, 4), 1, 1.0, (True, False), (3, 1))
     assert layer.delta_weight()[3].abs().max() == 0
