@@ -231,39 +231,56 @@ def _kept_by_contexts(out: Any, began: int) -> Iterator[Tensor]:
     What was computed before node `began` is the input's past, and kept by
     others.
     """
-    todo = [t.grad_fn for t in _tensors(out)]
-    seen = set()
-    while todo:
-        node = todo.pop()
-        if node is None or node in seen or node._sequence_nr() < began:
-            continue
-        seen.add(node)
-        todo += [following for following, _ in node.next_functions]
+
+    def recent(nodes: Iterable[Any]) -> list[Any]:
+        known = (node for node in nodes if node is not None)
+        return [node for node in known if node._sequence_nr() >= began]
+
+    for node in _reached(
+        recent(t.grad_fn for t in _tensors(out)),
+        lambda node: recent(n for n, _ in node.next_functions),
+    ):
         if isinstance(node, BackwardCFunction):
             yield from _tensors(vars(node))
 
 
 def _tensors(value: object) -> Iterator[Tensor]:
-    """Yield the tensors that a value holds, in whatever kind of object.
+    """Return the tensors that a value holds, in whatever kind of object.
 
     PyTorch's own walk knows lists, tuples and dicts, and passes by the rest:
     sets, slots, closures and partial functions.
     """
-    todo = [value]
+
+    def inside(held: Any) -> Iterable[Any]:
+        if isinstance(held, Tensor | type | ModuleType):
+            return ()
+        if isinstance(held, FunctionType):
+            # And not its globals, which it merely sees.
+            return (
+                held.__closure__,
+                held.__defaults__,
+                held.__kwdefaults__,
+                held.__dict__,
+            )
+        return gc.get_referents(held)
+
+    found = _reached([value], inside)
+    return (held for held in found if isinstance(held, Tensor))
+
+
+def _reached(
+    start: Iterable[Any], following: Callable[[Any], Iterable[Any]]
+) -> Iterator[Any]:
+    """Yield each object once that is among the first or follows from one."""
+    todo = [*start]
     # By their identity, which is theirs alone while they are held.
     seen: dict[int, object] = {}
     while todo:
         held = todo.pop()
-        if isinstance(held, Tensor):
-            yield held
-        elif id(held) not in seen and not isinstance(held, type | ModuleType):
+        if id(held) not in seen:
             seen[id(held)] = held
-            if isinstance(held, FunctionType):
-                # And not its globals, which it merely sees.
-                todo += [held.__closure__, held.__defaults__]
-                todo += [held.__kwdefaults__, held.__dict__]
-            else:
-                todo += gc.get_referents(held)
+            yield held
+            todo += following(held)
 
 
 def _storage_sizes(tensors: Iterable[Tensor]) -> dict[int, int]:
